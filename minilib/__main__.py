@@ -1,0 +1,108 @@
+"""The command line: ``python -m minilib list | describe | run | compare``."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minilib import chapters, notebooks, results
+from minilib.config import ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m minilib", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="chapters with one-line claims")
+    describe = commands.add_parser("describe", help="networks, data, time and settings of a preset")
+    describe.add_argument("chapter")
+    describe.add_argument("--preset", default="toy")
+    describe.add_argument("--task", default="")
+    describe.add_argument("--json", action="store_true", help="machine-readable")
+    run = commands.add_parser("run", help="execute a chapter under papermill")
+    run.add_argument("chapter")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
+        help="a parameter of the chapter, as in: -p preset small -p overrides '{steps: 100}'",
+    )  # fmt: skip
+    run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
+    run.add_argument("--resume", action="store_true", help="go on where a run stopped")
+    compare = commands.add_parser("compare", help="two run records side by side")
+    compare.add_argument("records", nargs=2, type=Path, metavar="RECORD")
+    return top
+
+
+def parsed(pairs: list[list[str]]) -> dict[str, Any]:
+    """``-p NAME VALUE`` pairs with values read as YAML (``3``, ``true``, ``{steps: 100}``).
+
+    Raises:
+        ConfigError: a value that is not YAML.
+    """
+    values = {}
+    for name, text in pairs:
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"cannot read the value of '{name}': {text!r} is not YAML") from None
+    return values
+
+
+def do_list() -> None:
+    """Print every chapter with its claim."""
+    for name in chapters.names():
+        print(f"{name:22} {chapters.claim(name)}")
+
+
+def do_describe(chapter: str, preset: str, task: str, as_json: bool) -> None:
+    """Print what a preset trains."""
+    items = chapters.describe(chapter, preset, task)
+    if as_json:
+        print(json.dumps(notebooks.description_json(items), indent=1))
+    else:
+        print("\n\n".join(notebooks.description_text(item) for item in items))
+
+
+def do_run(chapter: str, pairs: list[list[str]], out: Path | None, resume: bool) -> None:
+    """Execute a chapter and say where its notebook and record are."""
+    parameters = parsed(pairs)
+    if {"out", "resume"} & parameters.keys():
+        raise ConfigError("use --out DIR and --resume, not -p out or -p resume")
+    folder = notebooks.run(chapter, parameters, out, resume)
+    print(f"notebook  {folder / 'notebook.ipynb'}\nrecord    {folder / 'record.json'}")
+
+
+def do_compare(paths: list[Path]) -> None:
+    """Print where two records differ."""
+    for name, a, b in results.compare(*(results.read(path) for path in paths)):
+        print(f"{name:44} {a!s:>24} {b!s:>24}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; anything asked for that does not exist is one line and status 2."""
+    args = parser().parse_args(arguments)
+    try:
+        if args.command == "list":
+            do_list()
+        elif args.command == "describe":
+            do_describe(args.chapter, args.preset, args.task, args.json)
+        elif args.command == "run":
+            do_run(args.chapter, args.parameters, args.out, args.resume)
+        else:
+            do_compare(args.records)
+    except (ConfigError, results.RecordError) as error:
+        print(f"minilib: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if type(error).__name__ != "PapermillExecutionError":
+            raise
+        # the notebook with the failing cell is in the run folder; its last line says why
+        print(f"minilib: {error.ename}: {error.evalue}", file=sys.stderr)  # type: ignore[attr-defined]
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,331 @@
+"""One run of one chapter: its folder, its training, its measurements, its record."""
+
+import dataclasses
+import math
+import operator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minilib import chapters, results, training
+from minilib.config import ConfigError, Plan, Presets, checked, fingerprint, nearest, resolve
+from minilib.paths import BUILD
+
+PARAMETERS: dict[str, Any] = {
+    "preset": str,
+    "task": str,
+    "seed": int,
+    "device": str,
+    "out": str,
+    "resume": bool,
+    "overrides": dict,
+}
+COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+
+class CheckFailed(AssertionError):
+    """A claim of the chapter did not hold; the record is written all the same."""
+
+
+def start(
+    chapter: str,
+    presets: Presets,
+    *,
+    preset: str,
+    task: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    out: str = "",
+    resume: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> "Run":
+    """Check the chapter's parameters and open its run folder.
+
+    Args:
+        chapter: the chapter's name.
+        presets: its presets.
+        preset, task, seed, device, out, resume, overrides: the chapter's parameters.
+
+    Raises:
+        ConfigError: unknown or mistyped parameter, preset, task or override; no such device.
+    """
+    given = {"preset": preset, "task": task, "seed": seed, "device": device, "out": out}
+    given |= {"resume": resume, "overrides": overrides or {}}
+    refuse_unknown(_injected())
+    for name, kind in PARAMETERS.items():
+        checked(name, given[name], kind)
+    if seed < 0:
+        raise ConfigError(f"'seed' must be at least 0, not {seed}")
+    task, plan = resolve(presets, preset, task, overrides)
+    folder = Path(out) if out else BUILD / "runs" / chapter
+    if not resume and not out:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    return Run(
+        chapter,
+        preset,
+        task,
+        plan,
+        seed,
+        pick_device(device),
+        folder,
+        resume,
+        dict(overrides or {}),
+    )
+
+
+def refuse_unknown(parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters no chapter has, and values of the wrong type.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    for name, value in parameters.items():
+        if name not in PARAMETERS:
+            raise ConfigError(nearest(name, PARAMETERS, "parameter"))
+        checked(name, value, PARAMETERS[name])
+
+
+def _injected() -> dict[str, Any]:
+    """The parameters that papermill put into the notebook this runs in, if it did.
+
+    papermill itself only warns about a misspelt parameter; its cell is the one in the kernel's
+    input history that starts with ``# Parameters``.
+    """
+    main = sys.modules.get("__main__")
+    cells = [c for c in getattr(main, "In", []) if c.lstrip().startswith("# Parameters\n")]
+    scope: dict[str, Any] = {}
+    for cell in cells:
+        exec(cell, {}, scope)
+    return scope
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        ConfigError: not a device, or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise ConfigError(nearest(name, ("auto", "cpu", "cuda", "cuda:1", "mps"), "device"))
+    there = {
+        "cpu": True,
+        "cuda": int(index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there[kind]:
+        raise ConfigError(f"device '{name}' is not there: torch sees none; use 'cpu'")
+    return torch.device(name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """What a chapter measures about itself; ``finish`` writes it to ``record.json``.
+
+    Attributes:
+        config: the chapter's hyper-parameters, presets and overrides applied.
+        preset, task, seed, device, folder: the chapter's parameters, resolved.
+    """
+
+    def __init__(
+        self,
+        chapter: str,
+        preset: str,
+        task: str,
+        plan: Plan,
+        seed: int,
+        device: torch.device,
+        folder: Path,
+        resume: bool,
+        overrides: dict[str, Any],
+    ) -> None:
+        """Use ``start``, which checks its arguments."""
+        self.chapter, self.preset, self.task, self.plan = chapter, preset, task, plan
+        self.seed, self.device, self.folder, self.resume = seed, device, folder, resume
+        self.overrides, self.config = overrides, plan.config
+        self.metrics: dict[str, float] = {}
+        self.checks: dict[str, bool] = {}
+        self.targets: dict[str, dict[str, Any]] = {}
+        self._details: dict[str, str] = {}
+        self._parameters: dict[str, int] = {}
+        self._data: dict[str, str] = {}
+        self._protocol: list[str] = []
+        self._training: dict[str, dict[str, Any]] = {}
+        self._started, self._clock = _now(), time.perf_counter()
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of everything a checkpoint of this run depends on."""
+        return fingerprint(self.chapter, self.preset, self.task, self.config, self.seed)
+
+    def train(
+        self,
+        name: str,
+        step: Callable[[int], Mapping[str, Tensor]],
+        state: training.State,
+        steps: int,
+        *,
+        seed: int | None = None,
+        **options: Any,
+    ) -> training.Fitted:
+        """``training.fit`` in this run's folder, with its seed, identity and ``resume``."""
+        fitted = training.fit(
+            step,
+            state,
+            steps,
+            folder=self.folder / name,
+            seed=self.seed if seed is None else seed,
+            identity=f"{self.identity}-{name}",
+            resume=self.resume,
+            description=options.pop("description", name),
+            **options,
+        )
+        self._training[name] = {"steps": fitted.steps, "seconds": round(fitted.seconds, 2)}
+        return fitted
+
+    def metric(self, name: str, value: float | Tensor) -> float:
+        """Record one number under a dotted name, and return it."""
+        self.metrics[name] = float(value)
+        return self.metrics[name]
+
+    def check(
+        self, name: str, held: Any, expected: str, presets: tuple[str, ...] | None = None
+    ) -> None:
+        """Record whether a claim held; one that did not fails the chapter.
+
+        Args:
+            name: short name.
+            held: whether it held.
+            expected: what was expected, in one line.
+            presets: where it is judged; None = everywhere.
+
+        Raises:
+            CheckFailed: it did not hold; the record was written first.
+        """
+        if presets is not None and self.preset not in presets:
+            print(f"– {expected} (judged at {', '.join(presets)} only)")
+            return
+        self.checks[name], self._details[name] = bool(held), expected
+        if not held:
+            self._write("failed")
+            raise CheckFailed(f"check '{name}' failed: expected {expected}")
+        print(f"✓ {expected}")
+
+    def target(self, name: str, value: float | Tensor, target: str) -> bool:
+        """Record what we want to reach, such as ``">= 0.93"``, and whether it was met."""
+        sign, _, number = target.partition(" ")
+        if sign not in COMPARE:
+            raise ConfigError(nearest(sign, COMPARE, "comparison"))
+        met = bool(COMPARE[sign](float(value), float(number)))
+        self.targets[name] = {"value": _number(value), "target": target, "met": met}
+        return met
+
+    def parameters(self, **networks: nn.Module) -> None:
+        """Record the networks' parameter counts."""
+        self._parameters |= {n: chapters.count_parameters(net) for n, net in networks.items()}
+
+    def dataset(self, name: str, checksum: str) -> None:
+        """Record which data was used."""
+        self._data[name] = checksum
+
+    def protocol(self, sentence: str) -> None:
+        """Record how something was measured."""
+        self._protocol.append(sentence)
+
+    def record(self, status: str = "finished") -> dict[str, Any]:
+        """The record as it stands."""
+        return {
+            "chapter": self.chapter,
+            "preset": self.preset,
+            "task": self.task,
+            "overrides": self.overrides,
+            "seed": self.seed,
+            "config": dataclasses.asdict(self.config),
+            "commit": results.commit(),
+            "lock": results.lock_hash(),
+            "code": results.code_hashes(self.chapter),
+            "data": self._data,
+            "device": results.device_name(self.device),
+            "torch": torch.__version__,
+            "python": sys.version.split()[0],
+            "started": self._started,
+            "finished": _now(),
+            "seconds": round(time.perf_counter() - self._clock, 2),
+            "training": self._training,
+            "peak_memory_mb": round(results.peak_memory_mb(self.device), 1),
+            "parameters": self._parameters,
+            "metrics": {name: _number(value) for name, value in self.metrics.items()},
+            "checks": self.checks,
+            "targets": self.targets,
+            "protocol": self._protocol,
+            "status": status,
+        }
+
+    def _write(self, status: str) -> dict[str, Any]:
+        record = self.record(status)
+        results.write(record, self.folder / "record.json")
+        return record
+
+    def finish(self) -> "Summary":
+        """Write ``record.json``; the last line of a chapter, which shows the summary."""
+        return Summary(self._write("finished"))
+
+
+def _number(value: float | Tensor) -> float | None:
+    return float(value) if math.isfinite(float(value)) else None
+
+
+class Summary:
+    """A record as a small table, in HTML and in plain text."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        """Keep the record."""
+        self.record = record
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """``(name, value, remark)`` for targets, checks and the remaining metrics."""
+        r = self.record
+        rows = [
+            (n, f"{t['value']:.4g}", f"target {t['target']}: {'met' if t['met'] else 'not met'}")
+            for n, t in r["targets"].items()
+        ]
+        rows += [
+            (n, "none" if v is None else f"{v:.4g}", "")
+            for n, v in r["metrics"].items()
+            if n not in r["targets"]
+        ]
+        return [*rows, *((n, "held" if ok else "failed", "check") for n, ok in r["checks"].items())]
+
+    def __repr__(self) -> str:
+        head = f"{self.record['chapter']} ({self.record['preset']}), {self.record['seconds']:.0f} s"
+        return "\n".join([head, *(f"  {n:42} {v:>10}  {note}" for n, v, note in self.rows())])
+
+    def _repr_html_(self) -> str:
+        r = self.record
+        body = "".join(
+            f"<tr><td><code>{n}</code></td><td>{v}</td><td>{note}</td></tr>"
+            for n, v, note in self.rows()
+        )
+        seconds = sum(t["seconds"] for t in r["training"].values())
+        caption = (
+            f"Run record: {r['chapter']}, preset {r['preset']}, seed {r['seed']}, "
+            f"on {r['device']}; "
+            f"{seconds:.0f} s of training, {r['seconds']:.0f} s in all, "
+            f"{r['peak_memory_mb']:.0f} MB at most."
+        )
+        head = "<tr><th>measure</th><th>value</th><th>remark</th></tr>"
+        return f"<table class='record'><caption>{caption}</caption>{head}{body}</table>"

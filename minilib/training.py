@@ -1,0 +1,370 @@
+"""The training loop: a pure function of (seed, step, rank), so it resumes to the bit.
+
+A chapter writes ``step(i)``: one optimisation step that returns its loss terms by name.  ``fit``
+calls it, and adds what every method needs: seeding, learning-rate schedules, moving averages,
+checkpoints, history, a progress bar, and a stop at the first loss that is not a number.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+FORMAT = 1  # of the checkpoint file
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line."""
+
+
+class Stateful(Protocol):
+    """Anything with a state dict: an image pool, a queue of negatives."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Go on from there."""
+
+
+@dataclass(slots=True)
+class State:
+    """All that changes during training, by name.
+
+    Args:
+        networks: the networks that are trained (or whose buffers change).
+        optimizers: their optimisers.
+        schedules: {optimiser: f(step) -> factor on its base learning rate}.
+        ema: {network: decay} of exponential moving averages; ``averages`` holds the networks.
+        extras: anything else with a state dict.
+    """
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    schedules: dict[str, Callable[[int], float]] = field(default_factory=dict)
+    ema: dict[str, float] = field(default_factory=dict)
+    extras: dict[str, Stateful] = field(default_factory=dict)
+    averages: dict[str, AveragedModel] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in (*self.schedules, *self.ema):
+            if name not in {**self.optimizers, **self.networks}:
+                raise TrainingError(f"'{name}' is scheduled or averaged but is not trained")
+        self.averages = {
+            name: AveragedModel(
+                self.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            )
+            for name, decay in self.ema.items()
+        }
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """``(name, object)`` of everything that has a state dict."""
+        for kind in ("networks", "optimizers", "averages", "extras"):
+            for name, part in getattr(self, kind).items():
+                yield f"{kind}.{name}", part
+
+    def schedule(self, step: int) -> None:
+        """Set every scheduled learning rate for ``step``."""
+        for name, factor in self.schedules.items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = group["initial_lr"] * factor(step)
+
+
+@dataclass(slots=True)
+class Fitted:
+    """What ``fit`` returns: histories by loss name, snapshots, seconds spent (all runs added)."""
+
+    history: dict[str, list[float]]
+    snapshots: list[tuple[int, dict[str, Any]]]
+    seconds: float
+    steps: int
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """One 63-bit seed per (seed, step, rank), well mixed (splitmix64)."""
+    x = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
+    return (x ^ (x >> 31)) >> 1
+
+
+@lru_cache(maxsize=8)
+def _permutation(n: int, epoch: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(step_seed(seed, epoch, rank=10_007))
+    return torch.randperm(n, generator=generator)
+
+
+def batch_indices(
+    n: int, batch_size: int, step: int, seed: int, rank: int = 0, world: int = 1
+) -> Tensor:
+    """The data indices of one batch: shuffled epochs without their last, incomplete batch.
+
+    Args:
+        n: size of the data set.
+        batch_size: per process; ``batch_size * world`` must not exceed ``n``.
+        step: optimiser step, from 0.
+        seed: of the run.
+        rank, world: this process, and how many there are.
+
+    Returns:
+        (B,) int64, a pure function of the arguments.
+
+    Raises:
+        TrainingError: the data set is smaller than one batch.
+    """
+    per_epoch = n // (batch_size * world)
+    if per_epoch == 0:
+        raise TrainingError(f"a batch of {batch_size * world} does not fit a data set of {n}")
+    epoch, within = divmod(step, per_epoch)
+    start = (within * world + rank) * batch_size
+    return _permutation(n, epoch, seed)[start : start + batch_size]
+
+
+def save_checkpoint(path: Path, state: State, step: int, identity: str, seconds: float) -> None:
+    """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
+    payload = {
+        "format": FORMAT,
+        "identity": identity,
+        "step": step,
+        "seconds": seconds,
+        "state": {name: part.state_dict() for name, part in state.parts()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"cannot save {path}: {error.strerror}; the last one is kept") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float]:
+    """Restore ``state`` from a checkpoint of the same run.
+
+    Returns:
+        The number of steps done, and the seconds they took.
+
+    Raises:
+        TrainingError: unreadable file, or a checkpoint of another configuration.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+        saved, parts = payload["identity"], payload["state"]
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise TrainingError(f"{path} is not a readable checkpoint ({reason})") from None
+    if payload["format"] != FORMAT:
+        raise TrainingError(f"{path} has checkpoint format {payload['format']}, not {FORMAT}")
+    if saved != identity:
+        raise TrainingError(
+            f"{path} belongs to another configuration ({saved}, this run is {identity}): "
+            "use its preset, seed and overrides, or another --out"
+        )
+    for name, part in state.parts():
+        part.load_state_dict(parts[name])
+    return payload["step"], payload["seconds"]
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Callable[[], int | None]]:
+    """Hold SIGINT and SIGTERM back until the step in flight is done.
+
+    Yields:
+        A function that returns the number of the signal that came, or None.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    old = {
+        number: signal.signal(number, lambda n, _: came.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class History:
+    """Loss terms, one JSON line per step, readable while training runs."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Open ``path`` and keep its entries of steps below ``keep``."""
+        self.rows: list[dict[str, float]] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if keep and path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    break  # the line that was being written when the run was killed
+                if row["step"] < keep:
+                    self.rows.append(row)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(temporary, path)
+        self.file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+
+    def add(self, step: int, terms: Mapping[str, float]) -> None:
+        """Append one step."""
+        row = {"step": step, **terms}
+        self.rows.append(row)
+        self.file.write(json.dumps(row) + "\n")
+
+    def columns(self) -> dict[str, list[float]]:
+        """``{name: values}``, with ``step`` among the names."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name, math.nan) for row in self.rows] for name in names}
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.file.close()
+
+
+def _finite(terms: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in terms.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainingError(f"loss '{name}' is {value} at step {step}; training stopped")
+    return values
+
+
+def fit(
+    step_fn: Callable[[int], Mapping[str, Tensor]],
+    state: State,
+    steps: int,
+    *,
+    folder: Path,
+    seed: int,
+    identity: str,
+    resume: bool = False,
+    rank: int = 0,
+    description: str = "training",
+    snapshot: Callable[[int], dict[str, Any]] | None = None,
+    snapshot_every: int = 0,
+    checkpoint_every: int = 1000,
+    log_every: int = 1,
+) -> Fitted:
+    """Train for ``steps`` steps, or go on where a killed run stopped.
+
+    Args:
+        step_fn: does one optimisation step and returns its loss terms.  The global random state is
+            set from (seed, step, rank) before each call: plain ``torch.randn`` is reproducible.
+        state: everything that changes.
+        steps: steps in all, those before a resume included.
+        folder: for ``checkpoint.pt``, ``history.jsonl`` and ``snapshots/``.
+        seed, rank: of the run and of this process.
+        identity: fingerprint of the configuration; a checkpoint of another one is refused.
+        resume: go on from the folder's checkpoint, if there is one.
+        description: what the progress bar says.
+        snapshot: called before step 0, every ``snapshot_every`` steps and at the end; the dict of
+            tensors it returns is kept on disk and handed back in ``Fitted.snapshots``.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between entries of the history; losses are looked at (and, on a GPU,
+            waited for) only then.
+
+    Raises:
+        TrainingError: a loss is not finite, a checkpoint does not fit, the disk is full.
+        KeyboardInterrupt, SystemExit: a signal came; the step was finished and saved first.
+    """
+    path, start, spent = folder / "checkpoint.pt", 0, 0.0
+    if resume and path.exists():
+        start, spent = load_checkpoint(path, state, identity)
+    if start == 0:
+        shutil.rmtree(folder / "snapshots", ignore_errors=True)
+    history, began = History(folder / "history.jsonl", start), time.perf_counter()
+
+    def elapsed() -> float:
+        return spent + time.perf_counter() - began
+
+    def keep(step: int) -> None:
+        if snapshot is not None and (step == steps or step % (snapshot_every or steps) == 0):
+            _save_snapshot(folder, step, snapshot(step))
+
+    bar = tqdm(total=steps, initial=start, desc=description, mininterval=1.0)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with deferred_signals() as stopped, torch.random.fork_rng(devices):
+        for step in range(start, steps):
+            torch.manual_seed(step_seed(seed, step, rank))
+            keep(step)
+            torch.manual_seed(step_seed(seed, step, rank))
+            state.schedule(step)
+            terms = step_fn(step)
+            for name, average in state.averages.items():
+                average.update_parameters(state.networks[name])
+            if step % log_every == 0 or step == steps - 1:
+                values = _finite(terms, step)
+                history.add(step, values)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in values.items()}, refresh=False)
+            bar.update()
+            if (step + 1) % checkpoint_every == 0 or step == steps - 1 or stopped():
+                save_checkpoint(path, state, step + 1, identity, elapsed())
+            if (number := stopped()) is not None and step < steps - 1:
+                history.close()
+                bar.close()
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        torch.manual_seed(step_seed(seed, steps, rank))
+        keep(steps)
+    bar.close()
+    history.close()
+    return Fitted(history.columns(), load_snapshots(folder), elapsed(), steps)
+
+
+def _save_snapshot(folder: Path, step: int, values: dict[str, Any]) -> None:
+    target = folder / "snapshots" / f"{step:08d}.pt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    torch.save(values, temporary)
+    os.replace(temporary, target)
+
+
+def load_snapshots(folder: Path) -> list[tuple[int, dict[str, Any]]]:
+    """``(step, values)`` of every snapshot in a training folder, in order."""
+    files = sorted((folder / "snapshots").glob("*.pt"))
+    return [(int(file.stem), torch.load(file, weights_only=True)) for file in files]
+
+
+def linear_decay(constant: int, decay: int) -> Callable[[int], float]:
+    """Factor 1 for ``constant`` steps, then a line that would reach 0 one step after the end."""
+    return lambda step: 1.0 - max(0, step + 1 - constant) / (decay + 1)
+
+
+def exponential_decay(final: float, steps: int) -> Callable[[int], float]:
+    """Factor that falls exponentially from 1 at step 0 to ``final`` at ``steps``."""
+    return lambda step: final ** (step / max(1, steps))
+
+
+def cosine_decay(steps: int, warmup: int = 0) -> Callable[[int], float]:
+    """Linear warm-up over ``warmup`` steps, then half a cosine down to 0 at ``steps``."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
