@@ -247,7 +247,7 @@ class History:
 
 
 def _finite(terms: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in terms.items()}
+    values = {name: torch.as_tensor(value).item() for name, value in terms.items()}
     for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingError(f"loss '{name}' is {value} at step {step}; training stopped")
