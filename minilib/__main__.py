@@ -10,6 +10,7 @@ import yaml
 
 from minilib import chapters, notebooks, results
 from minilib.config import ConfigError
+from minilib.data import DataError, DataMissing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
             do_run(args.chapter, args.parameters, args.out, args.resume)
         else:
             do_compare(args.records)
-    except (ConfigError, results.RecordError) as error:
+    except (ConfigError, results.RecordError, DataMissing, DataError) as error:
         print(f"minilib: {error}", file=sys.stderr)
         return 2
     except Exception as error:

@@ -163,9 +163,7 @@ def describe(chapter: str, preset: str = "toy", task: str = "") -> list[Descript
 def _describe(module: ModuleType, chapter: str, preset: str, task: str, plan: Plan) -> Description:
     with torch.device("meta"):
         networks = module.networks(plan.config)
-    minutes, hardware = plan.minutes, plan.hardware
-    if measured := _measured(chapter, preset, task):
-        minutes, hardware = measured["seconds"] / 60, measured["device"]
+    minutes, hardware, measured = cost(chapter, preset, task, plan)
     return Description(
         chapter,
         preset,
@@ -175,13 +173,21 @@ def _describe(module: ModuleType, chapter: str, preset: str, task: str, plan: Pl
         {f: getattr(plan.config, f) for f in plan.config.__dataclass_fields__},
         hardware,
         minutes,
-        measured is not None,
+        measured,
     )
 
 
 def count_parameters(network: torch.nn.Module) -> int:
     """Number of trainable and frozen parameters, buffers not counted."""
     return sum(p.numel() for p in network.parameters())
+
+
+def cost(chapter: str, preset: str, task: str, plan: Plan) -> tuple[float, str, bool]:
+    """Minutes, on which hardware, and whether a committed record measured them."""
+    record = _measured(chapter, preset, task)
+    if record is None:
+        return plan.minutes, plan.hardware, False
+    return record["seconds"] / 60, record["device"], True
 
 
 def _measured(chapter: str, preset: str, task: str) -> dict[str, Any] | None:

@@ -1,7 +1,9 @@
 """Chapters under papermill: strict parameters, run folders, ``chapter://`` paths."""
 
 import dataclasses
+import os
 import sys
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +13,8 @@ import nbformat
 
 from minilib import chapters
 from minilib.config import ConfigError, resolve
-from minilib.paths import CHAPTERS, RUNS
-from minilib.runs import refuse_unknown
+from minilib.paths import BUILD, CHAPTERS, RUNS
+from minilib.runs import refuse_unknown, require_data
 
 
 class ChapterHandler:
@@ -37,6 +39,14 @@ class ChapterHandler:
     def pretty_path(path: str) -> str:
         """The path as it is."""
         return path
+
+
+def quiet_kernels(folder: Path) -> None:
+    """Give kernels an IPython profile of their own: no start-up warnings, no user settings."""
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
+    os.environ["IPYTHONDIR"] = str(folder)
 
 
 def new_folder(chapter: str, preset: str) -> Path:
@@ -90,14 +100,15 @@ def run(
     _, plan = resolve(
         module.PRESETS, preset, parameters.get("task", ""), parameters.get("overrides")
     )
-    if hasattr(module, "require_data"):
-        module.require_data(plan)
+    require_data(plan.data)
     folder = out or (unfinished_folder(chapter, preset) if resume else new_folder(chapter, preset))
     folder = folder.resolve()
     if not resume and any(folder.rglob("checkpoint.pt")):
         raise ConfigError(f"{folder} already holds a run: add --resume, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     print(f"{chapter} ({preset}) -> {folder}", flush=True)
+    quiet_kernels(BUILD / "ipython")
+    warnings.filterwarnings("ignore", "the file is not specified with any extension")
     papermill.execute_notebook(
         f"chapter://{chapter}",
         str(folder / "notebook.ipynb"),

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib import chapters, results, training
+from minilib import chapters, data, results, training
 from minilib.config import ConfigError, Plan, Presets, checked, fingerprint, nearest, resolve
 from minilib.paths import BUILD
+from minilib.tables import Table
 
 PARAMETERS: dict[str, Any] = {
     "preset": str,
@@ -27,6 +28,7 @@ PARAMETERS: dict[str, Any] = {
     "resume": bool,
     "overrides": dict,
 }
+BUNDLED = ("none", "digits", "tinytown")  # nothing to download
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
@@ -64,6 +66,8 @@ def start(
     if seed < 0:
         raise ConfigError(f"'seed' must be at least 0, not {seed}")
     task, plan = resolve(presets, preset, task, overrides)
+    require_data(plan.data)
+    where = pick_device(device)
     folder = Path(out) if out else BUILD / "runs" / chapter
     if not resume and not out:
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,6 +96,16 @@ def refuse_unknown(parameters: Mapping[str, Any]) -> None:
         if name not in PARAMETERS:
             raise ConfigError(nearest(name, PARAMETERS, "parameter"))
         checked(name, value, PARAMETERS[name])
+
+
+def require_data(name: str) -> None:
+    """Refuse to start without the data a plan names.
+
+    Raises:
+        DataMissing: it is not on this machine; the message names the command that gets it.
+    """
+    if name not in BUNDLED:
+        data.dataset_folder(name)
 
 
 def _injected() -> dict[str, Any]:
@@ -127,6 +141,21 @@ def pick_device(name: str) -> torch.device:
     if not there[kind]:
         raise ConfigError(f"device '{name}' is not there: torch sees none; use 'cpu'")
     return torch.device(name)
+
+
+def meets(value: float, target: str) -> bool:
+    """Whether a value meets a target such as ``">= 0.93"``, ``"< 1"`` or ``"0.8 to 1.2"``.
+
+    Raises:
+        ConfigError: the target cannot be read.
+    """
+    low, to, high = target.partition(" to ")
+    if to:
+        return float(low) <= value <= float(high)
+    sign, _, number = target.partition(" ")
+    if sign not in COMPARE:
+        raise ConfigError(nearest(sign, COMPARE, "comparison"))
+    return bool(COMPARE[sign](value, float(number)))
 
 
 def _now() -> str:
@@ -226,11 +255,8 @@ class Run:
         print(f"✓ {expected}")
 
     def target(self, name: str, value: float | Tensor, target: str) -> bool:
-        """Record what we want to reach, such as ``">= 0.93"``, and whether it was met."""
-        sign, _, number = target.partition(" ")
-        if sign not in COMPARE:
-            raise ConfigError(nearest(sign, COMPARE, "comparison"))
-        met = bool(COMPARE[sign](float(value), float(number)))
+        """Record what we want to reach (">= 0.93", "0.8 to 1.2"), and whether it was met."""
+        met = meets(float(value), target)
         self.targets[name] = {"value": _number(value), "target": target, "met": met}
         return met
 
@@ -289,6 +315,10 @@ def _number(value: float | Tensor) -> float | None:
     return float(value) if math.isfinite(float(value)) else None
 
 
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
 class Summary:
     """A record as a small table, in HTML and in plain text."""
 
@@ -300,26 +330,15 @@ class Summary:
         """``(name, value, remark)`` for targets, checks and the remaining metrics."""
         r = self.record
         rows = [
-            (n, f"{t['value']:.4g}", f"target {t['target']}: {'met' if t['met'] else 'not met'}")
+            (n, _text(t["value"]), f"target {t['target']}: {'met' if t['met'] else 'not met'}")
             for n, t in r["targets"].items()
         ]
-        rows += [
-            (n, "none" if v is None else f"{v:.4g}", "")
-            for n, v in r["metrics"].items()
-            if n not in r["targets"]
-        ]
+        rows += [(n, _text(v), "") for n, v in r["metrics"].items() if n not in r["targets"]]
         return [*rows, *((n, "held" if ok else "failed", "check") for n, ok in r["checks"].items())]
 
-    def __repr__(self) -> str:
-        head = f"{self.record['chapter']} ({self.record['preset']}), {self.record['seconds']:.0f} s"
-        return "\n".join([head, *(f"  {n:42} {v:>10}  {note}" for n, v, note in self.rows())])
-
-    def _repr_html_(self) -> str:
+    def table(self) -> Table:
+        """The rows under a caption that says which run this was."""
         r = self.record
-        body = "".join(
-            f"<tr><td><code>{n}</code></td><td>{v}</td><td>{note}</td></tr>"
-            for n, v, note in self.rows()
-        )
         seconds = sum(t["seconds"] for t in r["training"].values())
         caption = (
             f"Run record: {r['chapter']}, preset {r['preset']}, seed {r['seed']}, "
@@ -327,5 +346,10 @@ class Summary:
             f"{seconds:.0f} s of training, {r['seconds']:.0f} s in all, "
             f"{r['peak_memory_mb']:.0f} MB at most."
         )
-        head = "<tr><th>measure</th><th>value</th><th>remark</th></tr>"
-        return f"<table class='record'><caption>{caption}</caption>{head}{body}</table>"
+        return Table(["measure", "value", "remark"], self.rows(), caption)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()

@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 
 import pytest
+
 from minilib.config import ConfigError, Plan, fingerprint, nearest, option, resolve, rows
 
 

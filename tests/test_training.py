@@ -7,9 +7,10 @@ import time
 
 import pytest
 import torch
+from torch import nn
+
 from minilib import training
 from minilib.training import State, TrainingError, batch_indices, fit
-from torch import nn
 
 STEPS = 24
 

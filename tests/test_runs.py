@@ -1,0 +1,247 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from minilib import __main__ as cli
+from minilib import notebooks, paths, results, runs
+from minilib.config import ConfigError, Plan, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    steps: int = option(3, "optimiser steps", "ours", low=0)
+
+
+PRESETS = {
+    "smoke": {"line": Plan(Config(steps=1), "none", "CPU", 0.1)},
+    "toy": {"line": Plan(Config(), "none", "CPU", 0.1)},
+}
+
+
+def start(folder, preset="toy", **options):
+    # "cinn" only lends its name: code hashes are those of a real chapter
+    return runs.start("cinn", PRESETS, preset=preset, device="cpu", out=str(folder), **options)
+
+
+def test_a_run_ends_in_a_valid_record(tmp_path, capsys):
+    run = start(tmp_path, overrides={"steps": 2}, seed=3)
+    run.parameters(line=nn.Linear(2, 1))
+    run.metric("a.b", torch.tensor(0.5))
+    run.metric("never", float("nan"))
+    run.check("fine", True, "something fine")
+    run.target("a.b", 0.5, ">= 0.93")
+    run.dataset("none", "0" * 64)
+    run.protocol("measured so")
+    table = run.finish()
+    record = results.read(tmp_path / "record.json")
+    assert record["config"] == {"steps": 2}
+    assert (record["seed"], record["overrides"]) == (3, {"steps": 2})
+    assert record["parameters"] == {"line": 3}
+    assert record["metrics"] == {"a.b": 0.5, "never": None}
+    assert record["checks"] == {"fine": True}
+    assert record["targets"]["a.b"] == {"value": 0.5, "target": ">= 0.93", "met": False}
+    assert record["status"] == "finished"
+    assert "not met" in repr(table)
+    assert "not met" in table._repr_html_()
+    assert "✓ something fine" in capsys.readouterr().out
+
+
+def test_a_failed_check_fails_the_chapter_and_keeps_the_record(tmp_path):
+    run = start(tmp_path)
+    run.metric("accuracy", 0.2)
+    with pytest.raises(runs.CheckFailed, match="check 'reads' failed: expected most are read"):
+        run.check("reads", 0.2 > 0.9, "most are read")
+    record = results.read(tmp_path / "record.json")
+    assert record["checks"] == {"reads": False}
+    assert record["metrics"] == {"accuracy": 0.2}
+    assert record["status"] == "failed"
+
+
+def test_a_check_is_judged_only_at_its_presets(tmp_path):
+    run = start(tmp_path, preset="smoke")
+    run.check("claim", False, "the claim", presets=("toy",))
+    assert run.checks == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "met"),
+    [
+        (1.0, ">= 1.0", True),
+        (0.99, ">= 1.0", False),
+        (1.0, "< 1", False),
+        (0.8, "0.8 to 1.2", True),
+        (1.3, "0.8 to 1.2", False),
+        (float("nan"), ">= 0", False),
+    ],
+)
+def test_targets(value, target, met):
+    assert runs.meets(value, target) is met
+
+
+def test_a_target_that_cannot_be_read_is_refused():
+    with pytest.raises(ConfigError):
+        runs.meets(1.0, "about 3")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "tooy"}, "did you mean 'toy'"),
+        ({"seed": "0"}, "'seed' wants int"),
+        ({"seed": -1}, "'seed' must be at least 0"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"overrides": {"stesp": 1}}, "did you mean 'steps'"),
+        ({"overrides": [1]}, "'overrides' wants dict"),
+        ({"resume": 1}, "'resume' wants bool"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, options, message):
+    folder = tmp_path / "new"
+    options = {"preset": "toy", "device": "cpu", **options}
+    with pytest.raises(ConfigError) as error:
+        runs.start("cinn", PRESETS, out=str(folder), **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not folder.exists()
+
+
+def test_training_goes_into_the_run_and_its_record(tmp_path):
+    run = start(tmp_path)
+    net = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    state = runs.training.State({"net": net}, {"net": optimizer})
+    fitted = run.train("line", lambda i: {"loss": torch.tensor(1.0 / (i + 1))}, state, 3)
+    assert fitted.history == {"step": [0, 1, 2], "loss": [1.0, 0.5, pytest.approx(1 / 3)]}
+    assert run.record()["training"]["line"]["steps"] == 3
+
+
+def test_another_seed_or_override_is_another_identity(tmp_path):
+    identities = {
+        start(tmp_path).identity,
+        start(tmp_path, seed=1).identity,
+        start(tmp_path, overrides={"steps": 9}).identity,
+        start(tmp_path, preset="smoke").identity,
+    }
+    assert len(identities) == 4
+
+
+def test_a_record_that_does_not_fit_is_refused(tmp_path):
+    run = start(tmp_path)
+    record = {**run.record(), "metrics": {"a": "high"}}
+    with pytest.raises(results.RecordError, match=r"metrics.a"):
+        results.write(record, tmp_path / "record.json")
+    assert not (tmp_path / "record.json").exists()
+
+
+@pytest.mark.parametrize("file", sorted(paths.RESULTS.glob("*.json")), ids=lambda f: f.name)
+def test_every_committed_record_is_valid(file):
+    record = results.read(file)
+    assert record["status"] == "finished"
+    assert all(record["checks"].values())
+
+
+def test_compare_lists_what_differs_and_every_metric(tmp_path):
+    a, b = start(tmp_path), start(tmp_path, seed=1)
+    a.metric("x", 1)
+    b.metric("x", 1)
+    rows = results.compare(a.record(), b.record())
+    assert ("seed", 0, 1) in rows
+    assert ("metrics.x", 1.0, 1.0) in rows
+    assert not [row for row in rows if row[0].startswith("config")]
+
+
+BAD = [
+    (["run", "cin"], "unknown chapter 'cin': did you mean 'cinn'?"),
+    (["run", "cinn", "-p", "presset", "toy"], "unknown parameter 'presset': did you mean 'preset'"),
+    (["run", "cinn", "-p", "preset", "tooy"], "unknown preset 'tooy': did you mean 'toy'"),
+    (["run", "cinn", "-p", "task", "mnst"], "unknown task"),
+    (["run", "cinn", "-p", "seed", "x"], "'seed' wants int, not str 'x'"),
+    (["run", "cinn", "-p", "overrides", "{stesp: 3}"], "did you mean 'steps'"),
+    (["run", "cinn", "-p", "overrides", "{steps: -3}"], "'steps' must be at least 0, not -3"),
+    (["run", "cinn", "-p", "overrides", "{steps: many}"], "'steps' wants int"),
+    (["run", "cinn", "-p", "overrides", "{steps"], "is not YAML"),
+    (["run", "cinn", "-p", "out", "x"], "use --out DIR"),
+    (["run", "tinytown"], "has no presets"),
+    (["describe", "cinn", "--preset", "fulll"], "did you mean 'full'"),
+    (["compare", "nowhere.json", "nowhere.json"], "is not a record"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_command_lines_are_one_line_and_status_2(arguments, message, capsys, monkeypatch):
+    started = []
+    monkeypatch.setattr("papermill.execute_notebook", lambda *a, **k: started.append(a))
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not started
+
+
+def test_missing_data_is_one_line_with_the_command_that_gets_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MINILIB_DATA", str(tmp_path / "empty"))
+    assert cli.main(["run", "cinn", "-p", "preset", "small", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "python data_scripts/mnist.py" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "cinn").mkdir()
+    (tmp_path / "cinn" / "checkpoint.pt").write_bytes(b"precious")
+    assert cli.main(["run", "cinn", "-p", "preset", "smoke", "--out", str(tmp_path)]) == 2
+    assert "already holds a run: add --resume" in capsys.readouterr().err
+    assert (tmp_path / "cinn" / "checkpoint.pt").read_bytes() == b"precious"
+
+
+def test_resume_takes_the_newest_unfinished_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path)
+    with pytest.raises(ConfigError, match="no unfinished 'toy' run of cinn"):
+        notebooks.unfinished_folder("cinn", "toy")
+    folders = [tmp_path / "cinn" / f"toy-{i}" for i in range(3)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    (folders[2] / "record.json").write_text("{}")
+    import os
+
+    os.utime(folders[0], (5, 5))
+    assert notebooks.unfinished_folder("cinn", "toy") == folders[1]
+
+
+def test_new_folders_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path)
+    made = set()
+    for _ in range(3):
+        folder = notebooks.new_folder("cinn", "toy")
+        folder.mkdir(parents=True)
+        made.add(folder)
+    assert len(made) == 3
+
+
+def test_list_and_describe(capsys):
+    assert cli.main(["list"]) == 0
+    assert "cinn" in capsys.readouterr().out
+    assert cli.main(["describe", "cinn", "--preset", "full", "--json"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)
+    assert item["parameters"] == {"cinn": 54_424_320}
+    assert item["config"]["steps"] == 165_600
+    assert cli.main(["describe", "cinn", "--preset", "toy"]) == 0
+    assert "minutes" in capsys.readouterr().out
+
+
+@pytest.mark.chapter
+def test_plain_papermill_refuses_a_misspelt_parameter(tmp_path):
+    command = [sys.executable, "-m", "papermill", "chapter://mode_collapse"]
+    command += [str(tmp_path / "x.ipynb"), "-p", "preset", "smoke", "-p", "sede", "3"]
+    command += ["-p", "out", str(tmp_path / "out"), "--cwd", str(paths.CHAPTERS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "unknown parameter 'sede': did you mean 'seed'" in done.stderr
+    assert not (tmp_path / "out").exists()
