@@ -13,8 +13,8 @@ import nbformat
 
 from minilib import chapters
 from minilib.config import ConfigError, resolve
+from minilib.parameters import refuse_unknown, require_data
 from minilib.paths import BUILD, CHAPTERS, RUNS
-from minilib.runs import refuse_unknown, require_data
 
 
 class ChapterHandler:

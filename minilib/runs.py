@@ -14,21 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib import chapters, data, results, training
+from minilib import chapters, results, training
 from minilib.config import ConfigError, Plan, Presets, checked, fingerprint, nearest, resolve
+from minilib.parameters import PARAMETERS, injected, pick_device, refuse_unknown, require_data
 from minilib.paths import BUILD
 from minilib.tables import Table
 
-PARAMETERS: dict[str, Any] = {
-    "preset": str,
-    "task": str,
-    "seed": int,
-    "device": str,
-    "out": str,
-    "resume": bool,
-    "overrides": dict,
-}
-BUNDLED = ("none", "digits", "tinytown")  # nothing to download
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
@@ -60,7 +51,7 @@ def start(
     """
     given = {"preset": preset, "task": task, "seed": seed, "device": device, "out": out}
     given |= {"resume": resume, "overrides": overrides or {}}
-    refuse_unknown(_injected())
+    refuse_unknown(injected())
     for name, kind in PARAMETERS.items():
         checked(name, given[name], kind)
     if seed < 0:
@@ -79,68 +70,11 @@ def start(
         task,
         plan,
         seed,
-        pick_device(device),
+        where,
         folder,
         resume,
         dict(overrides or {}),
     )
-
-
-def refuse_unknown(parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters no chapter has, and values of the wrong type.
-
-    Raises:
-        ConfigError: the first of them.
-    """
-    for name, value in parameters.items():
-        if name not in PARAMETERS:
-            raise ConfigError(nearest(name, PARAMETERS, "parameter"))
-        checked(name, value, PARAMETERS[name])
-
-
-def require_data(name: str) -> None:
-    """Refuse to start without the data a plan names.
-
-    Raises:
-        DataMissing: it is not on this machine; the message names the command that gets it.
-    """
-    if name not in BUNDLED:
-        data.dataset_folder(name)
-
-
-def _injected() -> dict[str, Any]:
-    """The parameters that papermill put into the notebook this runs in, if it did.
-
-    papermill itself only warns about a misspelt parameter; its cell is the one in the kernel's
-    input history that starts with ``# Parameters``.
-    """
-    main = sys.modules.get("__main__")
-    cells = [c for c in getattr(main, "In", []) if c.lstrip().startswith("# Parameters\n")]
-    scope: dict[str, Any] = {}
-    for cell in cells:
-        exec(cell, {}, scope)
-    return scope
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        ConfigError: not a device, or not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
-        raise ConfigError(nearest(name, ("auto", "cpu", "cuda", "cuda:1", "mps"), "device"))
-    there = {
-        "cpu": True,
-        "cuda": int(index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[kind]:
-        raise ConfigError(f"device '{name}' is not there: torch sees none; use 'cpu'")
-    return torch.device(name)
 
 
 def meets(value: float, target: str) -> bool:
@@ -211,7 +145,11 @@ class Run:
         seed: int | None = None,
         **options: Any,
     ) -> training.Fitted:
-        """``training.fit`` in this run's folder, with its seed, identity and ``resume``."""
+        """``training.fit`` in this run's folder, with its seed, identity and ``resume``.
+
+        Long presets (``small``, ``full``) write TensorBoard files too.
+        """
+        options.setdefault("tensorboard", self.preset in ("small", "full"))
         fitted = training.fit(
             step,
             state,

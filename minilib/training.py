@@ -14,78 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-FORMAT = 1  # of the checkpoint file
+from minilib.checkpoints import State, TrainingError, load_checkpoint, save_checkpoint
 
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line."""
-
-
-class Stateful(Protocol):
-    """Anything with a state dict: an image pool, a queue of negatives."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Go on from there."""
-
-
-@dataclass(slots=True)
-class State:
-    """All that changes during training, by name.
-
-    Args:
-        networks: the networks that are trained (or whose buffers change).
-        optimizers: their optimisers.
-        schedules: {optimiser: f(step) -> factor on its base learning rate}.
-        ema: {network: decay} of exponential moving averages; ``averages`` holds the networks.
-        extras: anything else with a state dict.
-    """
-
-    networks: dict[str, nn.Module]
-    optimizers: dict[str, Optimizer]
-    schedules: dict[str, Callable[[int], float]] = field(default_factory=dict)
-    ema: dict[str, float] = field(default_factory=dict)
-    extras: dict[str, Stateful] = field(default_factory=dict)
-    averages: dict[str, AveragedModel] = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in (*self.schedules, *self.ema):
-            if name not in {**self.optimizers, **self.networks}:
-                raise TrainingError(f"'{name}' is scheduled or averaged but is not trained")
-        self.averages = {
-            name: AveragedModel(
-                self.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-            )
-            for name, decay in self.ema.items()
-        }
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group.setdefault("initial_lr", group["lr"])
-
-    def parts(self) -> Iterator[tuple[str, Any]]:
-        """``(name, object)`` of everything that has a state dict."""
-        for kind in ("networks", "optimizers", "averages", "extras"):
-            for name, part in getattr(self, kind).items():
-                yield f"{kind}.{name}", part
-
-    def schedule(self, step: int) -> None:
-        """Set every scheduled learning rate for ``step``."""
-        for name, factor in self.schedules.items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = group["initial_lr"] * factor(step)
+__all__ = ["Fitted", "State", "TrainingError", "batch_indices", "fit", "step_seed"]
 
 
 @dataclass(slots=True)
@@ -138,56 +78,6 @@ def batch_indices(
     return _permutation(n, epoch, seed)[start : start + batch_size]
 
 
-def save_checkpoint(path: Path, state: State, step: int, identity: str, seconds: float) -> None:
-    """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
-    payload = {
-        "format": FORMAT,
-        "identity": identity,
-        "step": step,
-        "seconds": seconds,
-        "state": {name: part.state_dict() for name, part in state.parts()},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise TrainingError(f"cannot save {path}: {error.strerror}; the last one is kept") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float]:
-    """Restore ``state`` from a checkpoint of the same run.
-
-    Returns:
-        The number of steps done, and the seconds they took.
-
-    Raises:
-        TrainingError: unreadable file, or a checkpoint of another configuration.
-    """
-    try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
-        saved, parts = payload["identity"], payload["state"]
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120]
-        raise TrainingError(f"{path} is not a readable checkpoint ({reason})") from None
-    if payload["format"] != FORMAT:
-        raise TrainingError(f"{path} has checkpoint format {payload['format']}, not {FORMAT}")
-    if saved != identity:
-        raise TrainingError(
-            f"{path} belongs to another configuration ({saved}, this run is {identity}): "
-            "use its preset, seed and overrides, or another --out"
-        )
-    for name, part in state.parts():
-        part.load_state_dict(parts[name])
-    return payload["step"], payload["seconds"]
-
-
 @contextmanager
 def deferred_signals() -> Iterator[Callable[[], int | None]]:
     """Hold SIGINT and SIGTERM back until the step in flight is done.
@@ -211,10 +101,15 @@ def deferred_signals() -> Iterator[Callable[[], int | None]]:
 
 
 class History:
-    """Loss terms, one JSON line per step, readable while training runs."""
+    """Loss terms, one JSON line per step (and in TensorBoard), readable while training runs."""
 
-    def __init__(self, path: Path, keep: int) -> None:
+    def __init__(self, path: Path, keep: int, tensorboard: bool = False) -> None:
         """Open ``path`` and keep its entries of steps below ``keep``."""
+        self.board = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, seldom needed
+
+            self.board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=keep)
         self.rows: list[dict[str, float]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         if keep and path.exists():
@@ -235,6 +130,9 @@ class History:
         row = {"step": step, **terms}
         self.rows.append(row)
         self.file.write(json.dumps(row) + "\n")
+        if self.board is not None:
+            for name, value in terms.items():
+                self.board.add_scalar(name, value, step)
 
     def columns(self) -> dict[str, list[float]]:
         """``{name: values}``, with ``step`` among the names."""
@@ -242,8 +140,10 @@ class History:
         return {name: [row.get(name, math.nan) for row in self.rows] for name in names}
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the files."""
         self.file.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def _finite(terms: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
@@ -269,6 +169,7 @@ def fit(
     snapshot_every: int = 0,
     checkpoint_every: int = 1000,
     log_every: int = 1,
+    tensorboard: bool = False,
 ) -> Fitted:
     """Train for ``steps`` steps, or go on where a killed run stopped.
 
@@ -287,6 +188,7 @@ def fit(
         checkpoint_every: steps between checkpoints.
         log_every: steps between entries of the history; losses are looked at (and, on a GPU,
             waited for) only then.
+        tensorboard: write the history to ``folder/tensorboard`` as well.
 
     Raises:
         TrainingError: a loss is not finite, a checkpoint does not fit, the disk is full.
@@ -297,7 +199,7 @@ def fit(
         start, spent = load_checkpoint(path, state, identity)
     if start == 0:
         shutil.rmtree(folder / "snapshots", ignore_errors=True)
-    history, began = History(folder / "history.jsonl", start), time.perf_counter()
+    history, began = History(folder / "history.jsonl", start, tensorboard), time.perf_counter()
 
     def elapsed() -> float:
         return spent + time.perf_counter() - began

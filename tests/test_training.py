@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from minilib import training
+from minilib import checkpoints, training
 from minilib.training import State, TrainingError, batch_indices, fit
 
 STEPS = 24
@@ -202,7 +202,7 @@ def test_killed_in_mid_save_keeps_the_checkpoint_before(tmp_path, server, half):
     whole, _ = train(tmp_path / "whole", checkpoint_every=1)
     process = server.Process(target=_killed_while_saving, args=(tmp_path / "cut", 9, half))
     assert killed(process) == -signal.SIGKILL
-    step, _ = training.load_checkpoint(tmp_path / "cut" / "checkpoint.pt", make_state(), "me")
+    step, _ = checkpoints.load_checkpoint(tmp_path / "cut" / "checkpoint.pt", make_state(), "me")
     assert step == 8
     resumed, _ = train(tmp_path / "cut", resume=True, checkpoint_every=1)
     assert torch.equal(everything(whole), everything(resumed))
@@ -216,7 +216,7 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     before = (tmp_path / "checkpoint.pt").read_bytes()
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="No space left on device; the last one is kept"):
-        training.save_checkpoint(tmp_path / "checkpoint.pt", make_state(), 1, "me", 0.0)
+        checkpoints.save_checkpoint(tmp_path / "checkpoint.pt", make_state(), 1, "me", 0.0)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert not list(tmp_path.glob(".checkpoint*"))
 
@@ -274,6 +274,16 @@ def test_history_is_json_lines(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(STEPS))
     assert [row["mse"] for row in rows] == fitted.history["mse"]
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, fitted = train(tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    values = [event.value for event in events.Scalars("mse")]
+    assert values == pytest.approx(fitted.history["mse"], rel=1e-6)
 
 
 def test_training_leaves_the_random_state_of_its_caller_alone(tmp_path):

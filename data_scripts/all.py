@@ -1,0 +1,37 @@
+"""All data sets of the book: which are here, and what getting the others takes.
+
+python data_scripts/all.py              a table of all data sets
+python data_scripts/all.py --from DIR   unpack every data set of which DIR holds a copy
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from minilib.catalogue import catalogue, status
+from minilib.download import DownloadError
+from minilib.install import holds, install
+from minilib.paths import data_root
+
+
+def main() -> int:
+    """Show the table, after unpacking what can be unpacked; exit status 1 if any of it failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--list", action="store_true", help="show the table (the default)")
+    parser.add_argument("--from", dest="local", type=Path, metavar="DIR", help="unpack from DIR")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the data folder")
+    options = parser.parse_args()
+    root, failed = options.root or data_root(), False
+    for name, entry in catalogue().items():
+        try:
+            if options.local and not options.list and holds(entry, options.local):
+                install(entry, root, options.local)
+        except DownloadError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+        print(f"{name:24}{status(entry, root)}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

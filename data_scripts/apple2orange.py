@@ -1,0 +1,13 @@
+"""Apples (A) and oranges (B) from ImageNet, unpaired, 256x256.
+
+    python data_scripts/apple2orange.py              from its publisher
+    python data_scripts/apple2orange.py --from DIR   from a copy in the folder DIR
+    python data_scripts/apple2orange.py --check      read all files again and compare
+
+Used by: cyclegan.  Lies in: {train,test}{A,B}/*.jpg.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("apple2orange"))

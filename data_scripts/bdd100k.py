@@ -1,0 +1,13 @@
+"""BDD100K: driving photos (100,000) by day, dusk and night, 1280x720.
+
+    python data_scripts/bdd100k.py              says how to get it
+    python data_scripts/bdd100k.py --from DIR   from a copy in the folder DIR
+    python data_scripts/bdd100k.py --check      read all files again and compare
+
+Used by: conditional_imle.  Lies in: images/100k/{train,val,test}/*.jpg.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("bdd100k"))

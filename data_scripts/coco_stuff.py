@@ -1,0 +1,13 @@
+"""COCO-Stuff: 118,287 + 5,000 photos with label maps of 182 classes.
+
+    python data_scripts/coco_stuff.py              from its publisher
+    python data_scripts/coco_stuff.py --from DIR   from a copy in the folder DIR
+    python data_scripts/coco_stuff.py --check      read all files again and compare
+
+Used by: spade.  Lies in: {train,val}_img/*.jpg and labels/{train,val}2017/*.png.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("coco_stuff"))

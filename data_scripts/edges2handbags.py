@@ -1,0 +1,13 @@
+"""Edges and photos of handbags as pairs 512x256: edges left, photo right.
+
+    python data_scripts/edges2handbags.py              from its publisher
+    python data_scripts/edges2handbags.py --from DIR   from a copy in the folder DIR
+    python data_scripts/edges2handbags.py --check      read all files again and compare
+
+Used by: bicyclegan, cgml.  Lies in: {train,val}/N_AB.jpg.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("edges2handbags"))

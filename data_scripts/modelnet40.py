@@ -1,0 +1,13 @@
+"""ModelNet40: 12,311 CAD models in forty classes.
+
+    python data_scripts/modelnet40.py              from its publisher
+    python data_scripts/modelnet40.py --from DIR   from a copy in the folder DIR
+    python data_scripts/modelnet40.py --check      read all files again and compare
+
+Used by: cgml.  Lies in: CLASS/{train,test}/*.off.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("modelnet40"))

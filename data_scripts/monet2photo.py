@@ -1,0 +1,13 @@
+"""Monet's paintings (A) and landscape photos (B), unpaired, 256x256.
+
+    python data_scripts/monet2photo.py              from its publisher
+    python data_scripts/monet2photo.py --from DIR   from a copy in the folder DIR
+    python data_scripts/monet2photo.py --check      read all files again and compare
+
+Used by: cyclegan, cut.  Lies in: {train,test}{A,B}/*.jpg.
+"""
+
+from minilib.install import command
+
+if __name__ == "__main__":
+    raise SystemExit(command("monet2photo"))

@@ -1,0 +1,124 @@
+"""What changes during training, and checkpoints of it that survive a crash at any moment."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+FORMAT = 1  # of the checkpoint file
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line."""
+
+
+class Stateful(Protocol):
+    """Anything with a state dict: an image pool, a queue of negatives."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Go on from there."""
+
+
+@dataclass(slots=True)
+class State:
+    """All that changes during training, by name.
+
+    Args:
+        networks: the networks that are trained (or whose buffers change).
+        optimizers: their optimisers.
+        schedules: {optimiser: f(step) -> factor on its base learning rate}.
+        ema: {network: decay} of exponential moving averages; ``averages`` holds the networks.
+        extras: anything else with a state dict.
+    """
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    schedules: dict[str, Callable[[int], float]] = field(default_factory=dict)
+    ema: dict[str, float] = field(default_factory=dict)
+    extras: dict[str, Stateful] = field(default_factory=dict)
+    averages: dict[str, AveragedModel] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in (*self.schedules, *self.ema):
+            if name not in {**self.optimizers, **self.networks}:
+                raise TrainingError(f"'{name}' is scheduled or averaged but is not trained")
+        self.averages = {
+            name: AveragedModel(
+                self.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            )
+            for name, decay in self.ema.items()
+        }
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """``(name, object)`` of everything that has a state dict."""
+        for kind in ("networks", "optimizers", "averages", "extras"):
+            for name, part in getattr(self, kind).items():
+                yield f"{kind}.{name}", part
+
+    def schedule(self, step: int) -> None:
+        """Set every scheduled learning rate for ``step``."""
+        for name, factor in self.schedules.items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = group["initial_lr"] * factor(step)
+
+
+def save_checkpoint(path: Path, state: State, step: int, identity: str, seconds: float) -> None:
+    """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
+    payload = {
+        "format": FORMAT,
+        "identity": identity,
+        "step": step,
+        "seconds": seconds,
+        "state": {name: part.state_dict() for name, part in state.parts()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"cannot save {path}: {error.strerror}; the last one is kept") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float]:
+    """Restore ``state`` from a checkpoint of the same run.
+
+    Returns:
+        The number of steps done, and the seconds they took.
+
+    Raises:
+        TrainingError: unreadable file, or a checkpoint of another configuration.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+        saved, parts = payload["identity"], payload["state"]
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise TrainingError(f"{path} is not a readable checkpoint ({reason})") from None
+    if payload["format"] != FORMAT:
+        raise TrainingError(f"{path} has checkpoint format {payload['format']}, not {FORMAT}")
+    if saved != identity:
+        raise TrainingError(
+            f"{path} belongs to another configuration ({saved}, this run is {identity}): "
+            "use its preset, seed and overrides, or another --out"
+        )
+    for name, part in state.parts():
+        part.load_state_dict(parts[name])
+    return payload["step"], payload["seconds"]
