@@ -69,6 +69,7 @@ def image_grid(
     scale: float = 1.0,
     columns: int = 8,
     gap: float = 0.04,
+    smooth: bool = False,
 ) -> Figure:
     """A grid of images.
 
@@ -79,6 +80,7 @@ def image_grid(
         scale: height of one image in inches, times 0.8.
         columns: images per row when ``images`` has four dimensions.
         gap: between images, in image widths.
+        smooth: interpolate between pixels, which makes very small images easier to read.
 
     Raises:
         ValueError: wrong number of dimensions or labels.
@@ -99,7 +101,8 @@ def image_grid(
             axis = axes[r, c]
             _bare(axis)
             if c < len(row):
-                axis.imshow(to_numpy(row[c]), vmin=0, vmax=1, aspect="auto")
+                kind = "bicubic" if smooth else "nearest"
+                axis.imshow(to_numpy(row[c]), vmin=0, vmax=1, aspect="auto", interpolation=kind)
             if r == 0 and column_labels is not None:
                 axis.set_title(column_labels[c], fontsize=8.5, pad=3)
         if row_labels is not None:
