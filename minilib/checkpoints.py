@@ -1,6 +1,7 @@
 """What changes during training, and checkpoints of it that survive a crash at any moment."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,3 +123,35 @@ def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float
     for name, part in state.parts():
         part.load_state_dict(parts[name])
     return payload["step"], payload["seconds"]
+
+
+class Saver:
+    """Writes checkpoints of one training when they are due, and adds up its seconds."""
+
+    def __init__(self, path: Path, state: State, identity: str, every: int, seconds: float) -> None:
+        """Save ``every`` so many steps (0 = never) and when the last is ``seconds`` old."""
+        self.path, self.state, self.identity = path, state, identity
+        self.every, self.patience = every, seconds
+        self.spent, self.began = 0.0, time.perf_counter()
+        self.last = self.began
+
+    def restore(self) -> int:
+        """Steps done by the run that is resumed; 0 if it had saved nothing."""
+        if not self.path.exists():
+            return 0
+        steps, self.spent = load_checkpoint(self.path, self.state, self.identity)
+        return steps
+
+    def seconds(self) -> float:
+        """Time spent in this training, earlier sittings included."""
+        return self.spent + time.perf_counter() - self.began
+
+    def due(self, steps: int) -> bool:
+        """Whether to save after so many steps."""
+        by_count = self.every > 0 and steps % self.every == 0
+        return by_count or time.perf_counter() - self.last >= self.patience
+
+    def save(self, steps: int) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.path, self.state, steps, self.identity, self.seconds())
+        self.last = time.perf_counter()

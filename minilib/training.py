@@ -11,9 +11,8 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +22,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minilib.checkpoints import State, TrainingError, load_checkpoint, save_checkpoint
+from minilib.checkpoints import Saver, State, TrainingError
 
 __all__ = ["Fitted", "State", "TrainingError", "batch_indices", "fit", "step_seed"]
+
+
+StepFunction = Callable[[int], Mapping[str, Tensor]]
 
 
 @dataclass(slots=True)
@@ -155,7 +157,7 @@ def _finite(terms: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
 
 
 def fit(
-    step_fn: Callable[[int], Mapping[str, Tensor]],
+    step_fn: StepFunction,
     state: State,
     steps: int,
     *,
@@ -167,7 +169,8 @@ def fit(
     description: str = "training",
     snapshot: Callable[[int], dict[str, Any]] | None = None,
     snapshot_every: int = 0,
-    checkpoint_every: int = 1000,
+    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
     log_every: int = 1,
     tensorboard: bool = False,
 ) -> Fitted:
@@ -183,9 +186,11 @@ def fit(
         identity: fingerprint of the configuration; a checkpoint of another one is refused.
         resume: go on from the folder's checkpoint, if there is one.
         description: what the progress bar says.
-        snapshot: called before step 0, every ``snapshot_every`` steps and at the end; the dict of
-            tensors it returns is kept on disk and handed back in ``Fitted.snapshots``.
-        checkpoint_every: steps between checkpoints.
+        snapshot: called before every step that is a multiple of ``snapshot_every`` (0 = before the
+            first and after the last); the dict of tensors it returns is kept on disk and handed
+            back in ``Fitted.snapshots``.
+        checkpoint_every: steps between checkpoints; 0 = by the clock alone.
+        checkpoint_seconds: a checkpoint is also written when the last is older than this.
         log_every: steps between entries of the history; losses are looked at (and, on a GPU,
             waited for) only then.
         tensorboard: write the history to ``folder/tensorboard`` as well.
@@ -194,47 +199,56 @@ def fit(
         TrainingError: a loss is not finite, a checkpoint does not fit, the disk is full.
         KeyboardInterrupt, SystemExit: a signal came; the step was finished and saved first.
     """
-    path, start, spent = folder / "checkpoint.pt", 0, 0.0
-    if resume and path.exists():
-        start, spent = load_checkpoint(path, state, identity)
+    saver = Saver(folder / "checkpoint.pt", state, identity, checkpoint_every, checkpoint_seconds)
+    start = saver.restore() if resume else 0
     if start == 0:
         shutil.rmtree(folder / "snapshots", ignore_errors=True)
-    history, began = History(folder / "history.jsonl", start, tensorboard), time.perf_counter()
-
-    def elapsed() -> float:
-        return spent + time.perf_counter() - began
-
-    def keep(step: int) -> None:
-        if snapshot is not None and (step == steps or step % (snapshot_every or steps) == 0):
-            _save_snapshot(folder, step, snapshot(step))
-
+    keep = _Snapshots(folder, snapshot, snapshot_every or steps, seed, rank)
+    history = History(folder / "history.jsonl", start, tensorboard)
     bar = tqdm(total=steps, initial=start, desc=description, mininterval=1.0)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with deferred_signals() as stopped, torch.random.fork_rng(devices):
+    with deferred_signals() as stopped, torch.random.fork_rng(devices), closing(history), bar:
         for step in range(start, steps):
-            torch.manual_seed(step_seed(seed, step, rank))
             keep(step)
-            torch.manual_seed(step_seed(seed, step, rank))
-            state.schedule(step)
-            terms = step_fn(step)
-            for name, average in state.averages.items():
-                average.update_parameters(state.networks[name])
-            if step % log_every == 0 or step == steps - 1:
-                values = _finite(terms, step)
+            terms = _one_step(step_fn, state, step, step_seed(seed, step, rank))
+            last = step == steps - 1
+            logged, saved = step % log_every == 0 or last, saver.due(step + 1) or last or stopped()
+            values = _finite(terms, step) if logged or saved else {}
+            if logged:
                 history.add(step, values)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in values.items()}, refresh=False)
             bar.update()
-            if (step + 1) % checkpoint_every == 0 or step == steps - 1 or stopped():
-                save_checkpoint(path, state, step + 1, identity, elapsed())
-            if (number := stopped()) is not None and step < steps - 1:
-                history.close()
-                bar.close()
+            if saved:
+                saver.save(step + 1)
+            if (number := stopped()) is not None and not last:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        torch.manual_seed(step_seed(seed, steps, rank))
         keep(steps)
-    bar.close()
-    history.close()
-    return Fitted(history.columns(), load_snapshots(folder), elapsed(), steps)
+    return Fitted(history.columns(), load_snapshots(folder), saver.seconds(), steps)
+
+
+def _one_step(step_fn: StepFunction, state: State, step: int, seed: int) -> Mapping[str, Tensor]:
+    torch.manual_seed(seed)
+    state.schedule(step)
+    terms = step_fn(step)
+    for name, average in state.averages.items():
+        average.update_parameters(state.networks[name])
+    return terms
+
+
+@dataclass(slots=True)
+class _Snapshots:
+    """Calls a snapshot function when it is due, with a random state of its own."""
+
+    folder: Path
+    function: Callable[[int], dict[str, Any]] | None
+    every: int
+    seed: int
+    rank: int
+
+    def __call__(self, step: int) -> None:
+        if self.function is not None and step % max(1, self.every) == 0:
+            torch.manual_seed(step_seed(self.seed, step, self.rank))
+            _save_snapshot(self.folder, step, self.function(step))
 
 
 def _save_snapshot(folder: Path, step: int, values: dict[str, Any]) -> None:

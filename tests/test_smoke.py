@@ -1,0 +1,39 @@
+"""Every chapter, top to bottom, at its smallest."""
+
+import json
+
+import nbformat
+import papermill
+import pytest
+
+from minilib import chapters, notebooks, paths, results
+
+TRAINED = [name for name in chapters.names() if "PRESETS" in chapters.source(name)]
+PAGES = [name for name in chapters.names() if name not in TRAINED]
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize("chapter", TRAINED)
+def test_chapter_runs_at_smoke_and_leaves_a_record(chapter, tmp_path):
+    folder = notebooks.run(chapter, {"preset": "smoke", "device": "cpu"}, tmp_path / "run")
+    record = results.read(folder / "record.json")
+    assert (record["chapter"], record["preset"], record["status"]) == (chapter, "smoke", "finished")
+    assert record["metrics"]
+    assert record["parameters"]
+    assert all(record["checks"].values())
+    executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    assert all(c.execution_count for c in executed.cells if c.cell_type == "code" and c.source)
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize("page", PAGES)
+def test_page_without_presets_runs(page, tmp_path):
+    notebooks.quiet_kernels(tmp_path / "ipython")
+    out = tmp_path / "page.ipynb"
+    papermill.execute_notebook(
+        f"chapter://{page}", str(out), kernel_name="python3", cwd=str(paths.CHAPTERS),
+        progress_bar=False,
+    )  # fmt: skip
+    outputs = [o for c in json.loads(out.read_text())["cells"] for o in c.get("outputs", [])]
+    assert outputs
+    assert not [o for o in outputs if o["output_type"] == "error"]
