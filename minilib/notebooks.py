@@ -15,6 +15,7 @@ from minilib import chapters
 from minilib.config import ConfigError, resolve
 from minilib.parameters import refuse_unknown, require_data
 from minilib.paths import BUILD, CHAPTERS, RUNS
+from minilib.tables import duration
 
 
 class ChapterHandler:
@@ -127,7 +128,7 @@ def description_text(item: chapters.Description) -> str:
     lines = [f"{item.chapter} --preset {item.preset} --task {item.task}"]
     lines += [f"  network   {n:24} {count:>13,} parameters" for n, count in item.parameters.items()]
     lines += [f"  data      {item.data}", f"  hardware  {item.hardware}"]
-    lines += [f"  time      {item.minutes:.3g} minutes ({how})"]
+    lines += [f"  time      {duration(item.minutes)} ({how})"]
     lines += [f"  {name:20} {value}" for name, value in item.config.items()]
     return "\n".join(lines)
 

@@ -59,6 +59,13 @@ def number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
+def duration(minutes: float) -> str:
+    """Minutes as one says them: 12 s, 4.5 min, 3.2 h."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.2g} min" if minutes < 99 else f"{minutes / 60:.2g} h"
+
+
 def presets(chapter: str) -> Table:
     """What each preset of a chapter trains and costs: one row per task.
 
@@ -72,7 +79,7 @@ def presets(chapter: str) -> Table:
                 built = module.networks(plan.config)
             size = sum(chapters.count_parameters(net) for net in built.values())
             minutes, hardware, measured = chapters.cost(chapter, preset, task, plan)
-            time = f"{minutes:.2g} min" + ("" if measured else " (estimate)")
+            time = duration(minutes) + ("" if measured else " (estimate)")
             body.append([preset, task, plan.data, f"{size:,}", hardware, time])
     header = ["preset", "task", "data", "parameters", "hardware", "time"]
     return Table(header, body, "What each preset trains, and what it takes.", code=(0, 1))

@@ -233,7 +233,7 @@ def test_list_and_describe(capsys):
     assert item["parameters"] == {"cinn": 54_424_320}
     assert item["config"]["steps"] == 165_600
     assert cli.main(["describe", "cinn", "--preset", "toy"]) == 0
-    assert "minutes" in capsys.readouterr().out
+    assert "2 min (estimate)" in capsys.readouterr().out
 
 
 @pytest.mark.chapter
