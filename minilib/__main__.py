@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+class Loader(yaml.SafeLoader):
+    """YAML as one expects it: ``1e-4`` is a number (in YAML 1.1 it would be text)."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def parsed(pairs: list[list[str]]) -> dict[str, Any]:
     """``-p NAME VALUE`` pairs with values read as YAML (``3``, ``true``, ``{steps: 100}``).
 
@@ -45,7 +57,7 @@ def parsed(pairs: list[list[str]]) -> dict[str, Any]:
     values = {}
     for name, text in pairs:
         try:
-            values[name] = yaml.safe_load(text)
+            values[name] = yaml.load(text, Loader=Loader)
         except yaml.YAMLError:
             raise ConfigError(f"cannot read the value of '{name}': {text!r} is not YAML") from None
     return values
@@ -96,6 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, results.RecordError, DataMissing, DataError) as error:
         print(f"minilib: {error}", file=sys.stderr)
         return 2
+    except notebooks.Stopped as error:
+        print(f"minilib: {error}", file=sys.stderr)
+        return 130
     except Exception as error:
         if type(error).__name__ != "PapermillExecutionError":
             raise

@@ -10,13 +10,30 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 FORMAT = 1  # of the checkpoint file
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line."""
+
+
+def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Move floating-point tensors towards the current ones; copy integers, as they are indices.
+
+    (PyTorch's own update averages integer buffers too, and rounds.)
+    """
+
+    @torch.no_grad()
+    def update(averages: Any, current: Any, _: Any) -> None:
+        for average, now in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(now, 1 - decay)
+            else:
+                average.copy_(now)
+
+    return update
 
 
 class Stateful(Protocol):
@@ -49,12 +66,16 @@ class State:
     averages: dict[str, AveragedModel] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in (*self.schedules, *self.ema):
-            if name not in {**self.optimizers, **self.networks}:
-                raise TrainingError(f"'{name}' is scheduled or averaged but is not trained")
+        for what, names, known in (
+            ("schedule", self.schedules, self.optimizers),
+            ("moving average", self.ema, self.networks),
+        ):
+            for name in names:
+                if name not in known:
+                    raise TrainingError(f"a {what} names '{name}'; there are: {', '.join(known)}")
         self.averages = {
             name: AveragedModel(
-                self.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+                self.networks[name], multi_avg_fn=ema_update(decay), use_buffers=True
             )
             for name, decay in self.ema.items()
         }
@@ -120,8 +141,16 @@ def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float
             f"{path} belongs to another configuration ({saved}, this run is {identity}): "
             "use its preset, seed and overrides, or another --out"
         )
+    expected = {name for name, _ in state.parts()}
+    if expected != set(parts):
+        odd = ", ".join(sorted(expected ^ set(parts)))
+        raise TrainingError(f"{path} and this run differ in: {odd}; use another --out")
     for name, part in state.parts():
-        part.load_state_dict(parts[name])
+        try:
+            part.load_state_dict(parts[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise TrainingError(f"{path} does not fit '{name}' ({reason})") from None
     return payload["step"], payload["seconds"]
 
 

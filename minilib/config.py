@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -130,6 +131,10 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         ConfigError: it does not fit.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(nearest(value, arguments, f"value of '{name}'"))
+        return value
     if origin is tuple and isinstance(value, list | tuple):
         kinds = (arguments[0],) * len(value) if Ellipsis in arguments else arguments
         if len(kinds) == len(value):
@@ -166,9 +171,13 @@ def validate(config: Any) -> None:
 
 def _check_range(name: str, number: Any, rule: Mapping[str, Any]) -> None:
     low, high = rule.get("low"), rule.get("high")
-    if low is not None and not number >= low:  # "not >=" also refuses nan
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ConfigError(f"'{name}' must be a finite number, not {number}")
+    if number is None:
+        return
+    if low is not None and number < low:
         raise ConfigError(f"'{name}' must be at least {low}, not {number}")
-    if high is not None and not number <= high:
+    if high is not None and number > high:
         raise ConfigError(f"'{name}' must be at most {high}, not {number}")
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from minilib.config import nearest
-from minilib.paths import data_root
+from minilib.paths import ROOT, data_root
 
 SPLITS = ("train", "test")
 DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
@@ -166,7 +166,8 @@ def checksum(name: str) -> str:
     it was installed; the same files give the same checksum whatever archive they came in.
 
     Args:
-        name: "digits", or a data set under ``data_root()``.
+        name: "digits", "tinytown" (then of the code that draws it), or a data set under
+            ``data_root()``.
 
     Raises:
         DataMissing: not downloaded yet.
@@ -175,6 +176,9 @@ def checksum(name: str) -> str:
     if name == "digits":
         images, labels = _bundled_digits()
         return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    if name == "tinytown":
+        files = sorted((ROOT / "minilib").glob("tinytown*.py"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     path = dataset_folder(name) / "SOURCE.json"
     try:
         return str(json.loads(path.read_text())["checksum"])

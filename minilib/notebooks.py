@@ -2,19 +2,22 @@
 
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from minilib import chapters
-from minilib.config import ConfigError, resolve
-from minilib.parameters import refuse_unknown, require_data
-from minilib.paths import BUILD, CHAPTERS, RUNS
+from minilib.config import ConfigError
+from minilib.folders import new_folder, read_parameters, refuse_used, unfinished_folder, write_json
+from minilib.parameters import check, refuse_unknown
+from minilib.paths import BUILD, CHAPTERS, data_root
 from minilib.tables import duration
 
 
@@ -50,29 +53,6 @@ def quiet_kernels(folder: Path) -> None:
     os.environ["IPYTHONDIR"] = str(folder)
 
 
-def new_folder(chapter: str, preset: str) -> Path:
-    """A run folder that does not exist yet: ``runs/CHAPTER/PRESET-DATE-TIME``."""
-    stem = f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder, number = RUNS / chapter / stem, 1
-    while folder.exists():
-        number += 1
-        folder = RUNS / chapter / f"{stem}-{number}"
-    return folder
-
-
-def unfinished_folder(chapter: str, preset: str) -> Path:
-    """The newest run of this chapter and preset that has no record yet.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folders = sorted((RUNS / chapter).glob(f"{preset}-*"), key=lambda f: f.stat().st_mtime)
-    waiting = [f for f in folders if f.is_dir() and not (f / "record.json").exists()]
-    if not waiting:
-        raise ConfigError(f"no unfinished '{preset}' run of {chapter} to resume: name it use --out")
-    return waiting[-1]
-
-
 def run(
     chapter: str, parameters: Mapping[str, Any], out: Path | None = None, resume: bool = False
 ) -> Path:
@@ -82,44 +62,95 @@ def run(
         chapter: its name.
         parameters: the chapter's parameters, without ``out`` and ``resume``.
         out: run folder; None picks a new one, or with ``resume`` the newest unfinished one.
-        resume: go on from the folder's checkpoints.
+        resume: go on from the folder's checkpoints, with the parameters it was started with.
 
     Returns:
         The run folder.
 
     Raises:
-        ConfigError: anything that would not run, before a kernel is started.
+        ConfigError, DataMissing: what would not run, before a kernel or a folder is made.
+        Stopped: a signal came; training was saved first.
         papermill.PapermillExecutionError: a cell failed.
     """
-    import papermill
-
     refuse_unknown(parameters)
     module = chapters.load(chapter)
-    preset = parameters.get("preset", "toy")
     if not hasattr(module, "PRESETS"):
         raise ConfigError(f"chapter '{chapter}' has no presets: it trains nothing")
-    _, plan = resolve(
-        module.PRESETS, preset, parameters.get("task", ""), parameters.get("overrides")
-    )
-    require_data(plan.data)
+    preset = parameters.get("preset", "" if resume else "toy")
     folder = out or (unfinished_folder(chapter, preset) if resume else new_folder(chapter, preset))
     folder = folder.resolve()
-    if not resume and any(folder.rglob("checkpoint.pt")):
-        raise ConfigError(f"{folder} already holds a run: add --resume, or choose another --out")
+    given = {**(read_parameters(folder) if resume else {}), **parameters}
+    check(module.PRESETS, given)
+    if not resume:
+        refuse_used(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"{chapter} ({preset}) -> {folder}", flush=True)
-    quiet_kernels(BUILD / "ipython")
-    warnings.filterwarnings("ignore", "the file is not specified with any extension")
-    papermill.execute_notebook(
-        f"chapter://{chapter}",
-        str(folder / "notebook.ipynb"),
-        parameters={**parameters, "out": str(folder), "resume": resume},
-        kernel_name="python3",
-        cwd=str(CHAPTERS),
-        progress_bar=sys.stderr.isatty(),
-        log_output=False,
-    )
+    write_json(folder / "parameters.json", given)
+    print(f"{chapter} ({given.get('preset', 'toy')}) -> {folder}", flush=True)
+    _execute(chapter, {**given, "out": str(folder), "resume": resume}, folder / "notebook.ipynb")
     return folder
+
+
+class Stopped(RuntimeError):
+    """A signal ended a run; the message is one line that says how to go on."""
+
+
+def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
+    """papermill in a thread, so that SIGINT and SIGTERM reach the kernel as an interrupt.
+
+    The kernel then finishes its training step and saves; without this it would just be killed.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    quiet_kernels(BUILD / "ipython")
+    os.environ["MINILIB_DATA"] = str(data_root().resolve())
+    warnings.filterwarnings("ignore", "the file is not specified with any extension")
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            papermill.execute_notebook(
+                f"chapter://{chapter}", str(output), parameters=parameters, kernel_name="python3",
+                cwd=str(CHAPTERS), progress_bar=sys.stderr.isatty(),
+            )  # fmt: skip
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with interrupted_children() as stopped:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.2)
+    again = f"go on with: python -m minilib run {chapter} --resume --out {output.parent}"
+    if stopped:
+        raise Stopped(f"stopped; {again}")
+    if failed and isinstance(failed[0], DeadKernelError):
+        raise Stopped(f"the kernel died, perhaps for want of memory; {again}")
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def interrupted_children() -> Iterator[list[int]]:
+    """Pass SIGINT and SIGTERM on to child processes as SIGINT; yields the signals that came."""
+    came: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        import psutil  # ipykernel brings it
+
+        came.append(number)
+        for child in psutil.Process().children(recursive=True):
+            child.send_signal(signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    old = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def description_text(item: chapters.Description) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from minilib import data
-from minilib.config import ConfigError, checked, nearest
+from minilib.config import ConfigError, Plan, Presets, checked, nearest, resolve
 
 PARAMETERS: dict[str, Any] = {
     "preset": str,
@@ -31,6 +31,32 @@ def refuse_unknown(parameters: Mapping[str, Any]) -> None:
         if name not in PARAMETERS:
             raise ConfigError(nearest(name, PARAMETERS, "parameter"))
         checked(name, value, PARAMETERS[name])
+
+
+def check(presets: Presets, given: Mapping[str, Any]) -> tuple[str, Plan, torch.device]:
+    """Check a chapter's parameters, all that can be checked before anything is written.
+
+    Args:
+        presets: the chapter's presets.
+        given: {parameter: value}; those left out have the chapters' usual defaults.
+
+    Returns:
+        The task, its plan with overrides applied, and the device.
+
+    Raises:
+        ConfigError: unknown or mistyped parameter, preset, task or override; no such device.
+        DataMissing: the plan's data is not on this machine.
+    """
+    refuse_unknown(given)
+    seed = given.get("seed", 0)
+    if seed < 0:
+        raise ConfigError(f"'seed' must be at least 0, not {seed}")
+    task, plan = resolve(
+        presets, given.get("preset", "toy"), given.get("task", ""), given.get("overrides")
+    )
+    where = pick_device(given.get("device", "auto"))
+    require_data(plan.data)
+    return task, plan, where
 
 
 def require_data(name: str) -> None:

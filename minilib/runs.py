@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import operator
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib import chapters, results, training
-from minilib.config import ConfigError, Plan, Presets, checked, fingerprint, nearest, resolve
-from minilib.parameters import PARAMETERS, injected, pick_device, refuse_unknown, require_data
-from minilib.paths import BUILD
+from minilib import chapters, data, results, training
+from minilib.config import ConfigError, Plan, Presets, fingerprint, nearest
+from minilib.folders import add_sitting, open_folder
+from minilib.parameters import check, injected, refuse_unknown
 from minilib.tables import Table
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
@@ -52,29 +51,10 @@ def start(
     given = {"preset": preset, "task": task, "seed": seed, "device": device, "out": out}
     given |= {"resume": resume, "overrides": overrides or {}}
     refuse_unknown(injected())
-    for name, kind in PARAMETERS.items():
-        checked(name, given[name], kind)
-    if seed < 0:
-        raise ConfigError(f"'seed' must be at least 0, not {seed}")
-    task, plan = resolve(presets, preset, task, overrides)
-    require_data(plan.data)
-    where = pick_device(device)
-    folder = Path(out) if out else BUILD / "runs" / chapter
-    if not resume and not out:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    task, plan, where = check(presets, given)
+    folder = open_folder(chapter, preset, out, resume)
     torch.manual_seed(seed)
-    return Run(
-        chapter,
-        preset,
-        task,
-        plan,
-        seed,
-        where,
-        folder,
-        resume,
-        dict(overrides or {}),
-    )
+    return Run(chapter, preset, task, plan, seed, where, folder, resume, dict(overrides or {}))
 
 
 def meets(value: float, target: str) -> bool:
@@ -123,12 +103,16 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.checks: dict[str, bool] = {}
         self.targets: dict[str, dict[str, Any]] = {}
-        self._details: dict[str, str] = {}
         self._parameters: dict[str, int] = {}
         self._data: dict[str, str] = {}
         self._protocol: list[str] = []
         self._training: dict[str, dict[str, Any]] = {}
-        self._started, self._clock = _now(), time.perf_counter()
+        self._earlier, self._clock = 0.0, time.perf_counter()
+        self._commit, self._code = results.commit(), results.code_hashes(chapter)
+        sitting = {"started": _now(), "commit": self._commit, "code": fingerprint(self._code)}
+        self._sittings = add_sitting(folder, sitting)
+        if plan.data != "none":
+            self.dataset(plan.data, data.checksum(plan.data))
 
     @property
     def identity(self) -> str:
@@ -161,12 +145,15 @@ class Run:
             description=options.pop("description", name),
             **options,
         )
+        self._earlier += fitted.earlier
         self._training[name] = {"steps": fitted.steps, "seconds": round(fitted.seconds, 2)}
         return fitted
 
-    def metric(self, name: str, value: float | Tensor) -> float:
-        """Record one number under a dotted name, and return it."""
+    def metric(self, name: str, value: float | Tensor, target: str = "") -> float:
+        """Record one number under a dotted name (and its target, if it has one); return it."""
         self.metrics[name] = float(value)
+        if target:
+            self.target(name, value, target)
         return self.metrics[name]
 
     def check(
@@ -186,7 +173,7 @@ class Run:
         if presets is not None and self.preset not in presets:
             print(f"– {expected} (judged at {', '.join(presets)} only)")
             return
-        self.checks[name], self._details[name] = bool(held), expected
+        self.checks[name] = bool(held)
         if not held:
             self._write("failed")
             raise CheckFailed(f"check '{name}' failed: expected {expected}")
@@ -219,16 +206,17 @@ class Run:
             "overrides": self.overrides,
             "seed": self.seed,
             "config": dataclasses.asdict(self.config),
-            "commit": results.commit(),
+            "commit": self._commit,
             "lock": results.lock_hash(),
-            "code": results.code_hashes(self.chapter),
+            "code": self._code,
+            "sittings": self._sittings,
             "data": self._data,
             "device": results.device_name(self.device),
             "torch": torch.__version__,
             "python": sys.version.split()[0],
-            "started": self._started,
+            "started": self._sittings[0]["started"],
             "finished": _now(),
-            "seconds": round(time.perf_counter() - self._clock, 2),
+            "seconds": round(self._earlier + time.perf_counter() - self._clock, 2),
             "training": self._training,
             "peak_memory_mb": round(results.peak_memory_mb(self.device), 1),
             "parameters": self._parameters,
@@ -245,8 +233,11 @@ class Run:
         return record
 
     def finish(self) -> "Summary":
-        """Write ``record.json``; the last line of a chapter, which shows the summary."""
-        return Summary(self._write("finished"))
+        """Write ``record.json``; the last line of a chapter, which shows the summary.
+
+        A run with a check that failed (and was passed over by hand) stays "failed".
+        """
+        return Summary(self._write("finished" if all(self.checks.values()) else "failed"))
 
 
 def _number(value: float | Tensor) -> float | None:

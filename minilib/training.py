@@ -5,6 +5,7 @@ calls it, and adds what every method needs: seeding, learning-rate schedules, mo
 checkpoints, history, a progress bar, and a stop at the first loss that is not a number.
 """
 
+import functools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minilib.checkpoints import Saver, State, TrainingError
@@ -32,11 +33,12 @@ StepFunction = Callable[[int], Mapping[str, Tensor]]
 
 @dataclass(slots=True)
 class Fitted:
-    """What ``fit`` returns: histories by loss name, snapshots, seconds spent (all runs added)."""
+    """What ``fit`` returns: losses by name, snapshots, seconds in all and before a resume."""
 
     history: dict[str, list[float]]
     snapshots: list[tuple[int, dict[str, Any]]]
     seconds: float
+    earlier: float
     steps: int
 
 
@@ -77,7 +79,7 @@ def batch_indices(
         raise TrainingError(f"a batch of {batch_size * world} does not fit a data set of {n}")
     epoch, within = divmod(step, per_epoch)
     start = (within * world + rank) * batch_size
-    return _permutation(n, epoch, seed)[start : start + batch_size]
+    return _permutation(n, epoch, seed)[start : start + batch_size].clone()
 
 
 @contextmanager
@@ -203,16 +205,19 @@ def fit(
     start = saver.restore() if resume else 0
     if start == 0:
         shutil.rmtree(folder / "snapshots", ignore_errors=True)
-    keep = _Snapshots(folder, snapshot, snapshot_every or steps, seed, rank)
+    keep = _Snapshots(state.networks, folder, snapshot, snapshot_every or steps, seed, rank)
     history = History(folder / "history.jsonl", start, tensorboard)
     bar = tqdm(total=steps, initial=start, desc=description, mininterval=1.0)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    for network in state.networks.values():
+        network.train()
     with deferred_signals() as stopped, torch.random.fork_rng(devices), closing(history), bar:
         for step in range(start, steps):
             keep(step)
             terms = _one_step(step_fn, state, step, step_seed(seed, step, rank))
-            last = step == steps - 1
-            logged, saved = step % log_every == 0 or last, saver.due(step + 1) or last or stopped()
+            last, number = step == steps - 1, stopped()
+            logged = step % log_every == 0 or last
+            saved = saver.due(step + 1) or last or number is not None
             values = _finite(terms, step) if logged or saved else {}
             if logged:
                 history.add(step, values)
@@ -220,10 +225,11 @@ def fit(
             bar.update()
             if saved:
                 saver.save(step + 1)
-            if (number := stopped()) is not None and not last:
+            if number is not None:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         keep(steps)
-    return Fitted(history.columns(), load_snapshots(folder), saver.seconds(), steps)
+    seconds = saver.seconds()
+    return Fitted(history.columns(), load_snapshots(folder), seconds, saver.spent, steps)
 
 
 def _one_step(step_fn: StepFunction, state: State, step: int, seed: int) -> Mapping[str, Tensor]:
@@ -239,6 +245,7 @@ def _one_step(step_fn: StepFunction, state: State, step: int, seed: int) -> Mapp
 class _Snapshots:
     """Calls a snapshot function when it is due, with a random state of its own."""
 
+    networks: dict[str, nn.Module]
     folder: Path
     function: Callable[[int], dict[str, Any]] | None
     every: int
@@ -246,9 +253,14 @@ class _Snapshots:
     rank: int
 
     def __call__(self, step: int) -> None:
-        if self.function is not None and step % max(1, self.every) == 0:
-            torch.manual_seed(step_seed(self.seed, step, self.rank))
-            _save_snapshot(self.folder, step, self.function(step))
+        if self.function is None or step % max(1, self.every):
+            return
+        torch.manual_seed(step_seed(self.seed, step, self.rank))
+        modules = [m for network in self.networks.values() for m in network.modules()]
+        modes = [module.training for module in modules]
+        _save_snapshot(self.folder, step, self.function(step))
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode  # a snapshot may call eval(); training goes on as before
 
 
 def _save_snapshot(folder: Path, step: int, values: dict[str, Any]) -> None:
@@ -262,7 +274,8 @@ def _save_snapshot(folder: Path, step: int, values: dict[str, Any]) -> None:
 def load_snapshots(folder: Path) -> list[tuple[int, dict[str, Any]]]:
     """``(step, values)`` of every snapshot in a training folder, in order."""
     files = sorted((folder / "snapshots").glob("*.pt"))
-    return [(int(file.stem), torch.load(file, weights_only=True)) for file in files]
+    load = functools.partial(torch.load, map_location="cpu", weights_only=True)
+    return [(int(file.stem), load(file)) for file in files]
 
 
 def linear_decay(constant: int, decay: int) -> Callable[[int], float]:

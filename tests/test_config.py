@@ -11,7 +11,7 @@ class Config:
     rate: float = option(1e-3, "learning rate", "paper 4", low=0, high=1)
     kind: str = option("lsgan", "GAN objective", "paper 3", choices=("lsgan", "hinge"))
     sizes: tuple[int, ...] = option((1, 2), "channels", "ours", low=1)
-    limit: int | None = option(None, "images", "ours")
+    limit: int | None = option(None, "images", "ours", low=1)
     on: bool = option(False, "switch", "ours")
 
 
@@ -55,7 +55,9 @@ def test_numbers_are_read_as_their_field_wants(value, wanted):
         ({"on": 1}, "'on' wants bool"),
         ({"steps": -1}, "'steps' must be at least 0, not -1"),
         ({"rate": 2.0}, "'rate' must be at most 1"),
-        ({"rate": float("nan")}, "'rate' must be at least 0"),
+        ({"rate": float("nan")}, "'rate' must be a finite number"),
+        ({"rate": float("inf")}, "'rate' must be a finite number"),
+        ({"limit": 0}, "'limit' must be at least 1"),
         ({"kind": "lsgn"}, "did you mean 'lsgan'?"),
         ({"sizes": [0]}, "'sizes' must be at least 1"),
         ({"sizes": [1, "x"]}, "'sizes' wants int"),

@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import nn
 
 from minilib import __main__ as cli
-from minilib import notebooks, paths, results, runs
+from minilib import chapters, folders, paths, results, runs
 from minilib.config import ConfigError, Plan, option
 
 
@@ -35,7 +38,7 @@ def test_a_run_ends_in_a_valid_record(tmp_path, capsys):
     run.metric("never", float("nan"))
     run.check("fine", True, "something fine")
     run.target("a.b", 0.5, ">= 0.93")
-    run.dataset("none", "0" * 64)
+    run.dataset("extra", "0" * 64)
     run.protocol("measured so")
     table = run.finish()
     record = results.read(tmp_path / "record.json")
@@ -121,6 +124,76 @@ def test_training_goes_into_the_run_and_its_record(tmp_path):
     assert run.record()["training"]["line"]["steps"] == 3
 
 
+def test_a_run_never_starts_over_another(tmp_path):
+    start(tmp_path).finish()
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "checkpoint.pt").touch()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        start(tmp_path)
+    assert (tmp_path / "record.json").exists()
+    resumed = start(tmp_path, resume=True)
+    assert not (tmp_path / "record.json").exists()  # it would describe a run that is not over
+    assert len(resumed.record()["sittings"]) == 2
+
+
+def test_only_scratch_presets_wipe_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(folders, "RUNS", tmp_path / "runs")
+    old = tmp_path / "build" / "runs" / "cinn"
+    old.mkdir(parents=True)
+    (old / "junk").touch()
+    assert folders.open_folder("cinn", "toy", "", False) == old
+    assert not list(old.iterdir())
+    kept = folders.open_folder("cinn", "full", "", False)
+    assert kept.parent == tmp_path / "runs" / "cinn"
+    assert folders.open_folder("cinn", "full", "", False) != kept
+
+
+def test_a_failed_check_passed_over_by_hand_stays_failed(tmp_path):
+    run = start(tmp_path)
+    with pytest.raises(runs.CheckFailed):
+        run.check("reads", False, "most are read")
+    run.finish()
+    assert results.read(tmp_path / "record.json")["status"] == "failed"
+
+
+def test_seconds_of_earlier_sittings_count(tmp_path):
+    def train(resume, steps_before_stop):
+        run = start(tmp_path, resume=resume)
+        net = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        state = runs.training.State({"net": net}, {"net": optimizer})
+
+        def step(i):
+            if i == steps_before_stop:
+                raise RuntimeError("power cut")
+            time.sleep(0.05)
+            return {"loss": torch.tensor(1.0)}
+
+        run.train("line", step, state, 6, checkpoint_every=1)
+        return run.record()
+
+    with pytest.raises(RuntimeError):
+        train(False, 4)
+    record = train(True, None)
+    assert record["training"]["line"]["seconds"] >= 0.3
+    assert record["seconds"] >= 0.3
+
+
+@pytest.mark.parametrize(
+    "chapter", [c for c in chapters.names() if "PRESETS" in chapters.source(c)]
+)
+def test_every_preset_of_every_chapter_can_write_its_record(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("minilib.parameters.require_data", lambda name: None)
+    monkeypatch.setattr("minilib.data.checksum", lambda name: "0" * 64)
+    for preset, tasks in chapters.load(chapter).PRESETS.items():
+        for task in tasks:
+            out = tmp_path / f"{preset}-{task}"
+            options = {"preset": preset, "task": task, "device": "cpu", "out": str(out)}
+            runs.start(chapter, chapters.load(chapter).PRESETS, **options).finish()
+            results.read(out / "record.json")
+
+
 def test_another_seed_or_override_is_another_identity(tmp_path):
     identities = {
         start(tmp_path).identity,
@@ -166,6 +239,9 @@ BAD = [
     (["run", "cinn", "-p", "overrides", "{steps: -3}"], "'steps' must be at least 0, not -3"),
     (["run", "cinn", "-p", "overrides", "{steps: many}"], "'steps' wants int"),
     (["run", "cinn", "-p", "overrides", "{steps"], "is not YAML"),
+    (["run", "cinn", "-p", "seed", "-1"], "'seed' must be at least 0"),
+    (["run", "cinn", "-p", "device", "gpu"], "unknown device 'gpu'"),
+    (["run", "cinn", "-p", "overrides", "{rate: .nan}"], "'rate' must be a finite number"),
     (["run", "cinn", "-p", "out", "x"], "use --out DIR"),
     (["run", "tinytown"], "has no presets"),
     (["describe", "cinn", "--preset", "fulll"], "did you mean 'full'"),
@@ -197,32 +273,41 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "cinn").mkdir()
     (tmp_path / "cinn" / "checkpoint.pt").write_bytes(b"precious")
     assert cli.main(["run", "cinn", "-p", "preset", "smoke", "--out", str(tmp_path)]) == 2
-    assert "already holds a run: add --resume" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
     assert (tmp_path / "cinn" / "checkpoint.pt").read_bytes() == b"precious"
 
 
 def test_resume_takes_the_newest_unfinished_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "RUNS", tmp_path)
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
     with pytest.raises(ConfigError, match="no unfinished 'toy' run of cinn"):
-        notebooks.unfinished_folder("cinn", "toy")
-    folders = [tmp_path / "cinn" / f"toy-{i}" for i in range(3)]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    (folders[2] / "record.json").write_text("{}")
-    import os
-
-    os.utime(folders[0], (5, 5))
-    assert notebooks.unfinished_folder("cinn", "toy") == folders[1]
+        folders.unfinished_folder("cinn", "toy")
+    made = [tmp_path / "cinn" / f"toy-{i}" for i in range(5)]
+    for i, folder in enumerate(made):
+        (folder / "net").mkdir(parents=True)
+        if i != 4:  # stopped before its first checkpoint
+            (folder / "net" / "checkpoint.pt").touch()
+        os.utime(folder, (i, i))
+    (made[3] / "record.json").write_text('{"status": "finished"}')
+    (made[2] / "record.json").write_text('{"status": "failed"}')
+    os.utime(made[2], (2, 2))
+    assert folders.unfinished_folder("cinn", "toy") == made[2]
+    assert folders.unfinished_folder("cinn") == made[2]
 
 
 def test_new_folders_do_not_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "RUNS", tmp_path)
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
     made = set()
     for _ in range(3):
-        folder = notebooks.new_folder("cinn", "toy")
+        folder = folders.new_folder("cinn", "toy")
         folder.mkdir(parents=True)
         made.add(folder)
     assert len(made) == 3
+
+
+def test_numbers_on_the_command_line_are_numbers():
+    pairs = [["overrides", "{rate: 1e-4, steps: 1e3, noise: 0.1, name: e5, flag: on}"]]
+    expected = {"rate": 1e-4, "steps": 1000.0, "noise": 0.1, "name": "e5", "flag": True}
+    assert cli.parsed(pairs) == {"overrides": expected}
 
 
 def test_list_and_describe(capsys):
@@ -234,6 +319,25 @@ def test_list_and_describe(capsys):
     assert item["config"]["steps"] == 165_600
     assert cli.main(["describe", "cinn", "--preset", "toy"]) == 0
     assert "2 min (estimate)" in capsys.readouterr().out
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, number):
+    command = [sys.executable, "-m", "minilib", "run", "cinn", "--out", str(tmp_path / "out")]
+    command += ["-p", "overrides", "{steps: 1000000, blocks: 1, width: 4}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    history = tmp_path / "out" / "cinn" / "history.jsonl"
+    deadline = time.time() + 300
+    while time.time() < deadline and not (history.exists() and history.stat().st_size):
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("minilib: stopped; go on with: python -m minilib run cinn --resume")
+    assert "Traceback" not in error
+    assert (tmp_path / "out" / "cinn" / "checkpoint.pt").exists()
 
 
 @pytest.mark.chapter

@@ -35,9 +35,17 @@ class Pool:
         return old
 
 
+class Indexed(nn.Linear):
+    """A layer with an index among its buffers, which an average must not touch."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("order", torch.arange(700))
+
+
 def make_state():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+    net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), Indexed(8, 1))
     return State(
         networks={"net": net},
         optimizers={"net": torch.optim.Adam(net.parameters(), lr=0.05)},
@@ -68,7 +76,13 @@ def make_step(state, before=lambda step: None):
 def train(folder, state=None, before=lambda step: None, **options):
     state = state or make_state()
     options = {"checkpoint_every": 5, "seed": 1, "identity": "me", **options}
-    snapshot = {"snapshot": lambda i: {"r": torch.randn(2)}, "snapshot_every": 4}
+
+    def look(i):
+        for network in state.networks.values():
+            network.eval()  # as every chapter does; training must go on with dropout
+        return {"r": torch.randn(2)}
+
+    snapshot = {"snapshot": look, "snapshot_every": 4}
     fitted = fit(make_step(state, before), state, STEPS, folder=folder, **snapshot, **options)
     return state, fitted
 
@@ -267,6 +281,35 @@ def test_the_average_follows_every_step(tmp_path):
         expected = weight if expected is None else 0.9 * expected + 0.1 * weight
     got = state.averages["net"].module[0].weight
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.995, 0.9999])
+def test_the_average_leaves_integers_alone(decay):
+    net = Indexed(2, 2)
+    average = State({"net": net}, {}, ema={"net": decay}).averages["net"]
+    for _ in range(5):
+        average.update_parameters(net)
+    assert torch.equal(average.module.order, net.order)
+
+
+def test_schedules_and_averages_must_name_what_is_there():
+    net = nn.Linear(1, 1)
+    with pytest.raises(TrainingError, match="a schedule names 'net'"):
+        State({"net": net}, {}, schedules={"net": lambda i: 1.0})
+    with pytest.raises(TrainingError, match="a moving average names 'opt'"):
+        State({"net": net}, {}, ema={"opt": 0.9})
+
+
+def test_a_checkpoint_of_another_network_is_one_line(tmp_path):
+    train(tmp_path)
+    state = make_state()
+    state.networks["net"] = nn.Linear(2, 2)
+    with pytest.raises(TrainingError, match="does not fit 'networks") as error:
+        checkpoints.load_checkpoint(tmp_path / "checkpoint.pt", state, "me")
+    assert "\n" not in str(error.value)
+    state.networks["other"] = nn.Linear(2, 2)
+    with pytest.raises(TrainingError, match="differ in: networks"):
+        checkpoints.load_checkpoint(tmp_path / "checkpoint.pt", state, "me")
 
 
 def test_history_is_json_lines(tmp_path):
