@@ -4,9 +4,13 @@
 and worker processes use the very definitions the reader sees.
 """
 
+import ast
+import importlib
 import importlib.machinery
 import importlib.util
+import io
 import json
+import re
 import sys
 import tokenize
 from dataclasses import dataclass
@@ -17,9 +21,12 @@ from typing import Any
 import torch
 
 from minilib.config import ConfigError, Plan, nearest, resolve
-from minilib.paths import CHAPTERS, RESULTS
+from minilib.paths import CHAPTERS
 
 PREFIX = "minilib_chapter_"  # of the modules' names in sys.modules
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
+TAGS = re.compile(r"^:?tags:\s*(\[[^]]*\]|(?:\n?[ \t]*- .*)+)", re.M)  # [a, b], or one a line
+CLAIM = re.compile(r"^claim:[ \t]*(?:[>|]-?)?(.*(?:\n[ \t]+.*)*)", re.M)
 
 
 def names() -> list[str]:
@@ -31,8 +38,11 @@ def path_of(chapter: str) -> Path:
     """The chapter's file.
 
     Raises:
-        ConfigError: no such chapter.
+        ConfigError: no such chapter, or no chapters at all.
     """
+    if not names():
+        clone = "a clone of the repository"
+        raise ConfigError(f"no chapters here: run from {clone}, or set MINILIB_ROOT to one")
     if chapter not in names():
         raise ConfigError(nearest(chapter, names(), "chapter"))
     return CHAPTERS / f"{chapter}.md"
@@ -51,7 +61,70 @@ def read(chapter: str) -> Any:
 
 def claim(chapter: str) -> str:
     """The one-line claim in the chapter's front matter."""
-    return str(read(chapter).metadata.get("claim", ""))
+    header = re.match(r"---\n(.*?)\n---[ \t]*\n", path_of(chapter).read_text("utf-8"), re.S)
+    found = CLAIM.search(header[1]) if header else None
+    text = " ".join(found[1].split()) if found else ""
+    if text.startswith('"'):
+        return str(json.loads(text))
+    return text[1:-1].replace("''", "'") if text.startswith("'") else text
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A code cell: its text, the line (from 0) of the file on which that begins, and its tags."""
+
+    source: str
+    line: int
+    tags: tuple[str, ...]
+
+
+def cells(text: str) -> list[Cell]:
+    """The code cells of a page, as jupytext reads them (but needing neither it nor a YAML parser).
+
+    Cells inside another fence are text, not code; blank lines at a cell's end are dropped.
+    """
+    found, lines = [], text.split("\n")
+    fence, info, begin = "", "", 0
+    for number, line in enumerate(lines):
+        match = FENCE.fullmatch(line)
+        if match and not fence:
+            fence, info, begin = match[1], match[2].strip(), number + 1
+        elif match and match[1].startswith(fence) and not match[2].strip():
+            if info.startswith("{code-cell}"):
+                found.append(_cell(lines[begin:number], begin))
+            fence = ""
+    return found
+
+
+def _cell(lines: list[str], begin: int) -> Cell:
+    """Split options, ``:key: value`` lines or a block between ``---``, from the code."""
+    start = end = 0
+    if lines and lines[0].startswith("---"):
+        start = 1
+        end = next(i for i, line in enumerate(lines[1:], 1) if line.startswith("---"))
+    else:
+        while end < len(lines) and lines[end].lstrip().startswith(":"):
+            end += 1
+    tags = TAGS.search("\n".join(line.lstrip() for line in lines[start:end]))
+    end += start
+    if end < len(lines) and not lines[end].strip():
+        end += 1
+    words = re.findall(r"\w[\w-]*", tags[1]) if tags else []
+    return Cell("\n".join(lines[end:]).rstrip("\n"), begin + end, tuple(words))
+
+
+def python(text: str, tag: str = "") -> str:
+    """The code of a page's cells, or of those with ``tag``, without IPython's magics."""
+    return "\n".join(_plain(c.source) for c in cells(text) if not tag or tag in c.tags)
+
+
+def _plain(cell: str) -> str:
+    try:
+        ast.parse(cell)
+    except SyntaxError:
+        lines = cell.split("\n")
+        return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    return cell
 
 
 def source(chapter: str, tag: str = "definition") -> str:
@@ -61,15 +134,9 @@ def source(chapter: str, tag: str = "definition") -> str:
     """
     text = path_of(chapter).read_text(encoding="utf-8")
     lines: list[str] = []
-    offset = 0
-    for cell in read(chapter).cells:
-        if cell.cell_type != "code" or not cell.source:
-            continue
-        offset = text.index(cell.source, offset)
-        if tag in cell.metadata.get("tags", []):
-            start = text.count("\n", 0, offset)
-            lines += [""] * (start - len(lines)) + cell.source.split("\n")
-        offset += len(cell.source)
+    for cell in cells(text):
+        if tag in cell.tags:
+            lines += [""] * (cell.line - len(lines)) + cell.source.split("\n")
     return "\n".join(lines) + "\n"
 
 
@@ -82,6 +149,10 @@ class _ChapterLoader(importlib.machinery.SourceFileLoader):
     def path_stats(self, path: str) -> Any:
         raise OSError("chapters are not cached as bytecode")
 
+    def exec_module(self, module: ModuleType) -> None:
+        module.__stamp__ = Path(self.path).stat().st_mtime_ns  # type: ignore[attr-defined]
+        super().exec_module(module)
+
 
 def load(chapter: str) -> ModuleType:
     """The chapter's definitions as a module, registered in ``sys.modules`` (so it pickles).
@@ -92,27 +163,15 @@ def load(chapter: str) -> ModuleType:
         ConfigError: no such chapter.
     """
     path = path_of(chapter)
-    name, stamp = PREFIX + chapter, path.stat().st_mtime_ns
+    name = PREFIX + chapter
     old = sys.modules.get(name)
-    if old is not None and getattr(old, "__stamp__", None) == stamp:
-        return old
-    spec = importlib.util.spec_from_loader(name, _ChapterLoader(name, str(path)), origin=str(path))
-    assert spec is not None
-    spec.has_location = True
-    module = importlib.util.module_from_spec(spec)
-    module.__stamp__ = stamp  # type: ignore[attr-defined]
-    sys.modules[name] = module
-    try:
-        assert spec.loader is not None
-        spec.loader.exec_module(module)
-    except BaseException:
+    if old is not None and getattr(old, "__stamp__", None) != path.stat().st_mtime_ns:
         del sys.modules[name]
-        raise
-    return module
+    return importlib.import_module(name)
 
 
 class _Finder:
-    """Lets a worker process unpickle chapter definitions: imports ``minilib_chapter_X``."""
+    """Imports ``minilib_chapter_X``: for ``load``, and for workers that unpickle definitions."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> Any:
@@ -191,20 +250,38 @@ def cost(chapter: str, preset: str, task: str, plan: Plan) -> tuple[float, str, 
 
 
 def _measured(chapter: str, preset: str, task: str) -> dict[str, Any] | None:
-    """The newest committed record of a run of this preset without overrides."""
-    found = []
-    for file in RESULTS.glob("*.json"):
-        record = json.loads(file.read_text())
-        key = (record["chapter"], record["preset"], record["task"], bool(record["overrides"]))
-        if key == (chapter, preset, task, False):
-            found.append(record)
-    return max(found, key=lambda record: record["finished"], default=None)
+    """The newest committed record of a finished run of this preset without overrides."""
+    from minilib import results  # here, because it imports this module
+
+    wanted = {"preset": preset, "task": task, "overrides": {}, "status": "finished"}
+    found = [r for r in results.committed(chapter) if wanted.items() <= r.items()]
+    return found[-1] if found else None
 
 
-def code_tokens(text: str) -> str:
-    """Python source without comments, docstrings' layout or blank lines: what a code hash reads."""
-    import io
+def loaded_chapters(code: str) -> set[str]:
+    """The names that Python source hands to ``load``: ``chapters.load("spade")`` -> {"spade"}.
 
-    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    reader = io.StringIO(text).readline
-    return " ".join(t.string for t in tokenize.generate_tokens(reader) if t.type not in skip)
+    Raises:
+        SyntaxError: not Python.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name == "load" and isinstance(node.args[0].value, str):
+                found.add(node.args[0].value)
+    return found
+
+
+def code_text(text: str) -> str:
+    """Python source without comments, blank lines and blanks at line ends: what is hashed.
+
+    Indentation stays.  Only comments are looked up as tokens, so that every Python version, however
+    it cuts up f-strings, gives the same.
+    """
+    lines = text.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -4,6 +4,7 @@ Decoded images stay in memory as uint8.  Crops and flips are a pure function of 
 image), so a resumed run, or one on several processes, sees the images it would have seen.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -169,7 +170,14 @@ def list_images(name: str, split: str, pattern: str = "*") -> list[Path]:
     paths = [p for p in (folder / split).glob(pattern) if p.suffix.lower() in SUFFIXES]
     if not paths:
         raise DataMissing(f"no images '{pattern}' in {name}/{split}")
-    return sorted(paths, key=lambda path: (len(path.stem), path.as_posix()))
+    return sorted(paths, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Sorts by name, runs of digits by their value: 2.jpg, 10.jpg."""
+    name = path.as_posix()
+    parts = re.split(r"([0-9]+)", name)  # text and digits take turns
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:

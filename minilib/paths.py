@@ -3,7 +3,19 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+
+def root() -> Path:
+    """The clone of the repository: ``$MINILIB_ROOT``; or the folder of this package; or, where the
+    package is installed elsewhere, the clone in which the program was started.
+    """
+    if "MINILIB_ROOT" in os.environ:
+        return Path(os.environ["MINILIB_ROOT"]).resolve()
+    own, here = Path(__file__).resolve().parent.parent, Path.cwd()
+    clones = (p for p in (own, here, *here.parents) if (p / "chapters").is_dir())
+    return next((p for p in clones if (p / "minilib").is_dir()), own)
+
+
+ROOT = root()
 CHAPTERS = ROOT / "chapters"
 RESULTS = ROOT / "book" / "results"
 BUILD = ROOT / "_build"

@@ -2,22 +2,25 @@
 
 import ast
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import torch
 
 from minilib import chapters
 from minilib.paths import RESULTS, ROOT
 
+LIBRARY = Path(__file__).resolve().parent.parent  # the folder of the minilib that runs
+NUMERIC = ("numpy", "torch", "torchvision")  # the packages that decide on a run's numbers
 NUMBER = {"type": ["number", "null"]}
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -25,8 +28,9 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": [
         "chapter", "preset", "task", "overrides", "seed", "config", "commit", "lock", "code",
-        "data", "device", "torch", "python", "started", "finished", "seconds", "training",
-        "peak_memory_mb", "parameters", "metrics", "checks", "targets", "protocol", "status",
+        "data", "device", "torch", "python", "sittings", "started", "finished", "seconds",
+        "training", "peak_memory_mb", "parameters", "metrics", "checks", "targets", "protocol",
+        "status",
     ],
     "additionalProperties": False,
     "properties": {
@@ -43,6 +47,11 @@ SCHEMA: dict[str, Any] = {
         "device": {"type": "string"},
         "torch": {"type": "string"},
         "python": {"type": "string"},
+        "sittings": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
         "started": {"type": "string"},
         "finished": {"type": "string"},
         "seconds": {"type": "number", "minimum": 0},
@@ -94,11 +103,18 @@ def write(record: Mapping[str, Any], path: Path) -> None:
 
 
 def validate(record: Mapping[str, Any]) -> None:
-    """Check a record against ``SCHEMA``.
+    """Check a record against ``SCHEMA``; where jsonschema is missing, only that nothing lacks.
 
     Raises:
         RecordError: the first thing that does not fit.
     """
+    try:
+        import jsonschema  # here, so that a finished training fails on no machine
+    except ImportError:
+        lacking = [name for name in SCHEMA["required"] if name not in record]
+        if lacking:
+            raise RecordError(f"record: {', '.join(lacking)} missing") from None
+        return
     try:
         jsonschema.validate(record, SCHEMA)
     except jsonschema.ValidationError as error:
@@ -128,52 +144,74 @@ def committed(chapter: str = "") -> list[dict[str, Any]]:
 
 
 def code_hashes(chapter: str) -> dict[str, str]:
-    """12-digit hashes of the chapter's code and of each minilib module that it reaches.
+    """12-digit hashes of the code of a chapter and of all of this project's that it reaches.
 
-    Comments, blank lines and layout do not count.
+    Comments, blank lines and blanks at line ends do not count.
     """
-    cells = [c.source for c in chapters.read(chapter).cells if c.cell_type == "code"]
-    hashes = {f"chapters/{chapter}.md": _digest("\n".join(map(plain_python, cells)))}
-    for module in sorted(reached(cells)):
-        path = ROOT / "minilib" / f"{module}.py"
-        hashes[f"minilib/{module}.py"] = _digest(path.read_text())
-    return hashes
+    code = sorted(reached(chapter).items())
+    return {name: _digest(chapters.code_text(text).encode()) for name, text in code}
 
 
-def plain_python(cell: str) -> str:
-    """A cell without its IPython magics."""
-    return "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(chapters.code_tokens(text).encode()).hexdigest()[:12]
+def reached(chapter: str) -> dict[str, str]:
+    """A chapter's code, and what that imports or loads, directly or not.
 
-
-def reached(sources: Iterable[str]) -> set[str]:
-    """The minilib modules (``"training"``, ...) that some sources import, directly or not."""
-    found: set[str] = set()
-    waiting = [plain_python(text) for text in sources]
+    Returns:
+        {"chapters/NAME.md" or "minilib/NAME.py": source}; of the chapters that are loaded, the
+        definitions only.
+    """
+    top = f"chapters/{chapter}.md"
+    found = {top: chapters.python(chapters.path_of(chapter).read_text(encoding="utf-8"))}
+    waiting = [top]
     while waiting:
-        for module in _imports(waiting.pop()) - found:
-            path = ROOT / "minilib" / f"{module}.py"
-            if path.exists():
-                found.add(module)
-                waiting.append(path.read_text())
+        name = waiting.pop()
+        for other in _used(name, found[name]) - found.keys():
+            found[other] = _source(other)
+            waiting.append(other)
     return found
 
 
-def _imports(text: str) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+def _used(name: str, code: str) -> set[str]:
+    """The files that the code of file ``name`` imports or loads itself."""
+    loaded = chapters.loaded_chapters(code) & set(chapters.names())
+    modules = {file for module in _imports(name, code) for file in _module_files(module)}
+    return {f"chapters/{chapter}.md" for chapter in loaded} | modules
+
+
+def _source(name: str) -> str:
+    if name.startswith("chapters/"):
+        text = chapters.path_of(Path(name).stem).read_text(encoding="utf-8")
+        return chapters.python(text, "definition")
+    return (LIBRARY / name).read_text(encoding="utf-8")
+
+
+def _imports(name: str, code: str) -> set[str]:
+    """Dotted names that may be modules; relative imports are those of file ``name``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {
-        name.removeprefix("minilib.").replace(".", "/")
-        for name in names
-        if name.startswith("minilib.")
-    }
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = Path(name).parts[: -node.level] if node.level else ()
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _module_files(module: str) -> set[str]:
+    """The file of a minilib module, and those of the packages around it, as far as they exist.
+
+    minilib's own ``__init__.py``, which holds nothing but the version, is left out.
+    """
+    parts = module.split(".")
+    if parts[0] != "minilib":
+        return set()
+    stems = ["/".join(parts[:end]) for end in range(2, len(parts) + 1)]
+    files = [file for stem in stems for file in (f"{stem}.py", f"{stem}/__init__.py")]
+    return {file for file in files if (LIBRARY / file).is_file()}
 
 
 def stale(record: Mapping[str, Any]) -> list[str]:
@@ -183,22 +221,43 @@ def stale(record: Mapping[str, Any]) -> list[str]:
 
 
 def commit() -> str:
-    """The commit that is checked out, with ``+changes`` if files differ; "" outside git."""
-    git = ["git", "-C", str(ROOT)]
+    """The commit that is checked out, with ``+changes`` if files differ; "" outside a clone."""
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+        top, head, dirty = (
+            subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True)
+            for command in (
+                ["rev-parse", "--show-toplevel"],
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain"],
+            )
+        )
     except OSError:
         return ""
-    if head.returncode:
-        return ""
+    if top.returncode or head.returncode or Path(top.stdout.strip()).resolve() != ROOT.resolve():
+        return ""  # no git, or that of another project around this one
     return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
 def lock_hash() -> str:
-    """First 12 digits of the SHA-256 of ``requirements.lock``; "" when it is not there."""
+    """First 12 digits of the SHA-256 of ``requirements.lock``.
+
+    "" when it is not there, or when the installed torch, torchvision or numpy is not the locked
+    one: then the lock does not say what ran.  Suffixes such as ``+cpu`` do not count.
+    """
     path = ROOT / "requirements.lock"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else ""
+    if not path.exists():
+        return ""
+    pins = re.findall(r"^([\w.-]+)==([^\s;+\\]+)", path.read_text(encoding="utf-8"), re.M)
+    if all((name, _installed(name)) in pins for name in NUMERIC):
+        return _digest(path.read_bytes())
+    return ""
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def device_name(device: torch.device) -> str:

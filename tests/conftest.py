@@ -1,14 +1,16 @@
 """Fixtures shared by the tests: the built book, served on loopback, in a browser with no network.
 
 ``browser``, ``site_url``, ``book_html`` and ``open_page`` are for tests marked ``browser``.
-They skip with a plain reason when there is no Chromium or no built book.
+They skip with a plain reason when there is no Chromium or no built book, and fail with it
+where the environment says ``MINILIB_REQUIRE_BROWSER=1``, as continuous integration does.
 """
 
 import functools
 import http.server
+import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,17 @@ class Visit:
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Turn skips of browser tests into failures where a browser is required."""
+    report = yield
+    required = os.environ.get("MINILIB_REQUIRE_BROWSER") == "1"
+    if required and report.skipped and item.get_closest_marker("browser"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"MINILIB_REQUIRE_BROWSER=1, but: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from explorer_cases import Conv, Encoder, FlowInverse, Generator, Mlp, Renderer, cases, matching
+from explorer_cases import (
+    Conv,
+    Encoder,
+    FlowInverse,
+    Generator,
+    Grid,
+    Mlp,
+    Renderer,
+    cases,
+    matching,
+)
 from PIL import Image
 from torch import Tensor, nn
 
@@ -128,6 +138,13 @@ def test_frames_are_what_torch_answers_at_the_cells_centres():
         for i, c in enumerate(conditions.values()):
             picture = pack.pictures(net(latent[None], c[None]))[0]
             assert np.abs(frames[10 * i + position].astype(int) - picture).max() <= 1
+
+
+def test_the_poster_of_a_grid_is_its_first_picture_at_z_itself():
+    net, z = Grid(), torch.tensor([0.3, -0.2, 1.0, 0.0, 0.5, -1.0])
+    poster = explore.LatentExplorer(net, z, output="images", grid=2).payload.poster
+    wanted = pack.pictures(net(z[None])[0])[0]
+    assert np.abs(poster.astype(int) - wanted).max() <= 1
 
 
 def cut(data: bytes, spec: dict) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-from minilib import chapters, runs
+from minilib import chapters, parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -192,7 +192,7 @@ def test_parameters_cell(name: str) -> None:
         return
     (cell,) = cells
     lines = dict(re.findall(r"^(\w+): \w+ = .*?(  # \S.*)?$", cell.source, flags=re.M))
-    assert set(lines) == set(runs.PARAMETERS)
+    assert set(lines) == set(parameters.PARAMETERS)
     assert [line for line, comment in lines.items() if not comment] == []
 
 
@@ -258,6 +258,9 @@ def test_lint_of_chapters_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --- the build -----------------------------------------------------------------------------------
 
 
+LOADS = 'spade = chapters.load("spade")'
+
+
 @pytest.fixture
 def small_tree(tmp_path: Path) -> Callable[[str, str], Path]:
     """A tree with what the cache key looks at, and a function that changes one of its files."""
@@ -275,7 +278,8 @@ def small_tree(tmp_path: Path) -> Callable[[str, str], Path]:
     write("book/results/cinn.json", "{}")
     write("book/draw_cover.py", "a = 1")
     write("chapters/spade.md", "one")
-    write("chapters/side.md", 'spade = chapters.load("spade")')
+    write("book/assets/package-lock.json", "{}")
+    write("chapters/side.md", f"```{{code-cell}}\n{LOADS}\n```")
     return write
 
 
@@ -289,6 +293,7 @@ def small_tree(tmp_path: Path) -> Callable[[str, str], Path]:
         ("data_scripts/mnist.py", True),
         ("book/results/cinn.json", True),
         ("book/draw_cover.py", True),
+        ("book/assets/package-lock.json", True),
         ("chapters/spade.md", True),  # another chapter loads its definitions
         ("chapters/side.md", False),  # jupyter-cache itself looks at a page's own cells
         ("minilib/__pycache__/losses.pyc", False),
@@ -302,7 +307,7 @@ def test_cache_key_notices_what_matters(
     root = small_tree("chapters/other.md", "text")
     before = book_build.cache_key(root)
     assert book_build.cache_key(root) == before
-    changed = 'spade = chapters.load("spade")  # changed' if name.endswith("side.md") else "other"
+    changed = f"```{{code-cell}}\n{LOADS}\n```\nMore." if name.endswith("side.md") else "other"
     small_tree(name, changed)
     assert (book_build.cache_key(root) != before) == counts
 

@@ -8,9 +8,9 @@
 * At the end the build says how long each page took to execute.
 """
 
+import contextlib
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,12 +21,13 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
+from minilib import chapters, notebooks
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "_build"
 CACHES = BUILD / ".cache"
 WEB = BUILD / "web"  # becomes _static/ of the pages, beside book/_static
 KEPT_CACHES = 3
-LOADED = re.compile(r"""\bload\(\s*["'](\w+)["']""")  # chapters.load("spade")
 
 
 def dependencies(root: Path) -> Iterator[Path]:
@@ -36,15 +37,19 @@ def dependencies(root: Path) -> Iterator[Path]:
             if path.is_file() and not {"__pycache__", "static"} & set(path.parts):
                 yield path
     yield from sorted((root / "book").glob("*.py"))
+    yield root / "book/assets/package-lock.json"
     yield root / "requirements.lock"
     yield from loaded_chapters(root)
 
 
 def loaded_chapters(root: Path) -> list[Path]:
     """Chapters whose definitions another chapter loads: their text is a dependency too."""
-    chapters = sorted((root / "chapters").glob("*.md"))
-    names = {name for chapter in chapters for name in LOADED.findall(chapter.read_text("utf-8"))}
-    return [chapter for chapter in chapters if chapter.stem in names]
+    pages = sorted((root / "chapters").glob("*.md"))
+    names: set[str] = set()
+    for page in pages:
+        with contextlib.suppress(SyntaxError):  # executing the page will tell
+            names |= chapters.loaded_chapters(chapters.python(page.read_text("utf-8")))
+    return [page for page in pages if page.stem in names]
 
 
 def cache_key(root: Path) -> str:
@@ -68,11 +73,8 @@ def choose_cache(app: Sphinx, config: Config) -> None:
 
 
 def quiet_kernels(app: Sphinx, config: Config) -> None:
-    """Give the kernels an IPython profile of their own: no start-up warnings, no user settings."""
-    profile = BUILD / "ipython" / "profile_default"
-    profile.mkdir(parents=True, exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
-    os.environ["IPYTHONDIR"] = str(profile.parent)
+    """Give the kernels an IPython profile of their own."""
+    notebooks.quiet_kernels(BUILD / "ipython")
 
 
 def assets() -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,7 @@ Usage: ``python -m minilib.explore.build [--npm-dir _build/npm]``, after ``npm c
 import argparse
 import base64
 import gzip
+import os
 import subprocess
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def bundle(modules: Path, source: Path, target: Path, *options: str) -> None:
         f"--outfile={target}",
         *options,
     ]
-    subprocess.run(command, check=True, env={"NODE_PATH": str(modules)})
+    subprocess.run(command, check=True, env={**os.environ, "NODE_PATH": str(modules)})
 
 
 def _esbuild(modules: Path) -> str:

@@ -149,12 +149,13 @@ def _add_pictures(
     if frames.ndim != depth:
         got, wanted = frames.ndim - 1, depth - 1
         raise ConfigError(f"{who}: output='{output}' wants {wanted}-d answers, got {got}-d")
+    each = frames.shape[2] if output == "images" else 1  # pictures in a frame
     if output == "images":
-        payload.spec["count"] = frames.shape[2]
+        payload.spec["count"] = each
     images = pictures(frames.flatten(0, -4), value_range)
     payload.spec["picture"] = list(images.shape[1:3])
     payload.frames, payload.spec["sheet"] = sheet(images)
-    payload.poster = images[frames.shape[1] - 1]
+    payload.poster = images[(frames.shape[1] - 1) * each]  # of the last frame, at z itself
 
 
 def _add_points(
