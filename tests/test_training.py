@@ -15,6 +15,15 @@ from minilib.training import State, TrainingError, batch_indices, fit
 STEPS = 24
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Here as in the killed processes: sums over other numbers of threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Pool:
     """A stand-in for an image pool: random replacement, so that lost state shows."""
 
