@@ -284,11 +284,8 @@ def prop_z_reaches_the_picture(b):
 
 PROPERTIES = {name: value for name, value in globals().items() if name.startswith("prop_")}
 FAULTS = {  # (what stands in the chapter, what a fault makes of it): the property that notices
-    ("(score - 1).square()", "(score + 1).square()"): "prop_gan",
-    (
-        "return loss_gan_generator(real) + zero",
-        "return loss_gan_generator(real) - zero",
-    ): "prop_gan",
+    ("(score - target).square()", "(score + target).square()"): "prop_gan",
+    ("squared_gap(real, 1.0) + squared_gap", "squared_gap(real, 1.0) - squared_gap"): "prop_gan",
     ("(y - y_hat).abs().mean()", "(y - y_hat).square().mean()"): "prop_image",
     ("- log_variance - 1", "- log_variance"): "prop_kl",
     ("0.5 * terms.sum(dim=1).mean()", "0.5 * terms.mean()"): "prop_kl",
