@@ -1,12 +1,12 @@
 """Tables for chapters: HTML in the book, aligned text in a terminal."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from minilib import chapters
+from minilib import chapters, results
 from minilib.config import rows
 
 
@@ -104,3 +104,25 @@ def settings(chapter: str, *names: str) -> Table:
         "Hyper-parameters. The origin is that of the first column's value or, if ours, says so."
     )
     return Table(["name", *shown, "unit", "origin"], body, caption)
+
+
+def records(chapter: str, metrics: Mapping[str, str]) -> Table:
+    """The committed records of a chapter on real data: one row per run, newest last.
+
+    Args:
+        chapter: its name.
+        metrics: column title -> name of the metric; a dash where a record has none.
+    """
+    body = []
+    for record in results.committed(chapter):
+        if record["preset"] not in ("small", "full"):
+            continue
+        changed = ", ".join(f"{k} {number(v)}" for k, v in record["overrides"].items())
+        old = " (of older code)" if results.stale(record) else ""
+        found = [record["metrics"].get(name) for name in metrics.values()]
+        values = ["–" if value is None else f"{value:.3g}" for value in found]
+        run = f"{record['preset']} {record['task']}"
+        cost = f"{record['device']}, {duration(record['seconds'] / 60)}"
+        body.append([run, changed or "as set", *values, cost + old])
+    header = ["run", "changed settings", *metrics, "on"]
+    return Table(header, body, "Runs on real data, from their records.")
