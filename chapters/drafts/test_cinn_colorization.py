@@ -1,0 +1,298 @@
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.color import lab2rgb
+from torch import nn
+
+from minilib import chapters, tinytown, training
+
+colour = chapters.load("cinn_colorization")
+SHALLOW = {"blocks": (1, 1, 2), "widths": (8, 8, 16)}
+TINY = dataclasses.replace(
+    colour.SMOKE,
+    size=16,
+    chroma=8,
+    init_std=0.2,
+    zero_last=False,
+    scenes=24,
+    test_scenes=6,
+    **SHALLOW,
+)
+CPU = torch.device("cpu")
+
+
+def built(config=TINY, seed=0):
+    """Flow and conditioning network in float64, not the identity."""
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float64)  # so that the orthogonal matrices are exact, too
+    nets = {name: net.eval() for name, net in colour.networks(config).items()}
+    torch.set_default_dtype(torch.float32)
+    return nets["cinn"], nets["conditions"]
+
+
+def conditions(net, x):
+    return net.conditions(net.features(x))
+
+
+def log_det_by_autograd(layer, y, c):
+    size = y.numel()
+    jacobian = torch.autograd.functional.jacobian(lambda u: layer(u, c)[0], y)
+    return jacobian.reshape(size, size).slogdet().logabsdet
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"down": "reshape"}, {"mixing": "permutation"}, {"condition": "grey"}]
+)
+def test_all_scales_invert_and_have_autograds_log_determinant(changes):
+    flow, net = built(dataclasses.replace(TINY, **changes))
+    y, c = torch.randn(1, 2, 8, 8).double(), conditions(net, torch.rand(1, 1, 16, 16).double())
+    z, log_det = flow(y, c)
+    assert z.shape == (1, 128)
+    assert abs(log_det.item()) > 0.1
+    torch.testing.assert_close(flow.inverse(z, c), y, rtol=0, atol=1e-9)
+    torch.testing.assert_close(flow(flow.inverse(z, c), c)[0], z, rtol=0, atol=1e-9)
+    assert abs(log_det_by_autograd(flow, y, c) - log_det.item()) < 1e-6
+
+
+def test_three_haar_stages_invert_too():
+    deep = {"blocks": (1, 1, 1, 2), "widths": (8, 8, 8, 16)}
+    config = dataclasses.replace(TINY, chroma=16, size=32, **deep)
+    flow, net = built(config)
+    y, c = torch.randn(2, 2, 16, 16).double(), conditions(net, torch.rand(2, 1, 32, 32).double())
+    assert [stage.leaving for stage in flow.stages] == [(6, 8, 8), (6, 4, 4), (6, 2, 2), (0,)]
+    torch.testing.assert_close(flow.inverse(flow(y, c)[0], c), y, rtol=0, atol=1e-9)
+
+
+def test_every_colour_and_the_condition_reach_the_latent():
+    flow, net = built()
+    x, y = torch.rand(1, 1, 16, 16).double(), torch.randn(1, 2, 8, 8).double()
+    c = conditions(net, x)
+    jacobian = torch.autograd.functional.jacobian(lambda u: flow(u, c)[0][0], y).view(128, 128)
+    assert (jacobian.abs() > 1e-12).any(dim=0).all()
+    other = flow(y, conditions(net, x.flip(-1)))[0]
+    assert ((other - flow(y, c)[0]).abs() > 1e-9).float().mean() > 0.9
+
+
+def test_haar_is_orthogonal_with_the_means_first():
+    y = torch.randn(2, 3, 6, 4).double()
+    v, log_det = colour.Haar()(y, y)
+    assert v.shape == (2, 12, 3, 2)
+    torch.testing.assert_close(v.square().sum(), y.square().sum())
+    torch.testing.assert_close(v[:, :3], 2 * nn.functional.avg_pool2d(y, 2))
+    across = (y[..., ::2] - y[..., 1::2]).view(2, 3, 3, 2, 2).sum(3) / 2
+    torch.testing.assert_close(v[:, 3:6], across)
+    assert (log_det == 0).all()
+    torch.testing.assert_close(colour.Haar().inverse(v, y), y)
+
+
+@pytest.mark.parametrize("kind", ["orthogonal", "permutation", "none"])
+def test_mixing_matrices_are_orthogonal_fixed_and_undone(kind):
+    matrix = colour.mixing_matrix(kind, 7, 3).double()
+    assert torch.equal(matrix, colour.mixing_matrix(kind, 7, 3).double())
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(7).double(), rtol=0, atol=1e-6)
+    assert (kind == "none") == torch.equal(matrix, torch.eye(7).double())
+    layer = colour.Mixing(kind, 7, 3).double()
+    for y in (torch.randn(2, 7).double(), torch.randn(2, 7, 3, 5).double()):
+        v, log_det = layer(y, y)
+        torch.testing.assert_close(v, torch.einsum("oi,bi...->bo...", matrix, y))
+        torch.testing.assert_close(layer.inverse(v, y), y, rtol=0, atol=1e-6)
+        assert (log_det == 0).all()
+
+
+def test_a_fresh_flow_stretches_nothing_and_keeps_lengths():
+    config = dataclasses.replace(TINY, init_std=0.0, zero_last=True)
+    flow, net = built(config)
+    y = torch.randn(3, 2, 8, 8).double()
+    z, log_det = flow(y, conditions(net, torch.rand(3, 1, 16, 16).double()))
+    assert (log_det == 0).all()
+    torch.testing.assert_close(z.square().sum(1), y.flatten(1).square().sum(1), rtol=1e-5, atol=0)
+
+
+def counts(task):
+    (plan,) = chapters.describe("cinn_colorization", "full", task)
+    return plan.parameters
+
+
+def test_full_networks_have_the_released_numbers_of_parameters():
+    assert counts("bedrooms") == {"cinn": 9_555_080, "conditions": 1_455_680}
+    assert counts("imagenet") == {"cinn": 54_352_208, "conditions": 2_361_472 + 32_236_013}
+    with torch.device("meta"):
+        nets = colour.networks(colour.IMAGENET)
+    heads = [m.head for m in nets["cinn"].modules() if isinstance(m, colour.Coupling)]
+    assert sum(map(chapters.count_parameters, heads)) == 14_022_144
+    assert chapters.count_parameters(nets["conditions"].vector) == 2_361_472
+
+
+def test_the_released_networks_invert_at_small_widths():
+    widths = {"widths": (4, 4, 4, 4, 8), "init_std": 0.03, "zero_last": False}
+    for config in (colour.BEDROOMS, colour.IMAGENET):
+        flow, _ = built(dataclasses.replace(config, **widths))
+        y = torch.randn(1, 2, 64, 64).double()
+        shapes = [(64, 64, 64), (128, 32, 32), (128, 16, 16), (512,)]
+        shapes = shapes if config.network == "bedrooms" else [(256, 64, 64), (512,)]
+        c = [torch.randn(1, *shape).double() for shape in shapes]
+        z, log_det = flow(y, c)
+        assert z.shape == (1, 8192)
+        assert log_det.abs() > 1e-3
+        torch.testing.assert_close(flow.inverse(z, c), y, rtol=0, atol=1e-8)
+
+
+def test_imagenet_latents_split_as_released():
+    with torch.device("meta"):
+        flow = colour.networks(colour.IMAGENET)["cinn"]
+    left = [math.prod(stage.leaving) for stage in flow.stages]
+    assert [n for n in left if n] == [4096, 2048, 1536]
+    assert flow.stages[-1].shape == (512,)
+
+
+def test_bedroom_features_have_the_resolutions_of_the_stages():
+    features = colour.BedroomFeatures().features(torch.rand(2, 1, 64, 64))
+    shapes = [tuple(f.shape[1:]) for f in features]
+    assert shapes == [(64, 64, 64), (128, 32, 32), (128, 16, 16), (512,)]
+
+
+def test_lab_goes_there_and_back_and_the_browsers_conversion_is_skimages():
+    rgb = torch.rand(2, 3, 5, 4) * 2 - 1
+    x, ab = colour.to_lab(rgb)
+    assert x.abs().max() <= 1
+    torch.testing.assert_close(colour.to_rgb(x, ab), rgb, rtol=0, atol=1e-4)
+    lab = torch.cat([50 * (x + 1), ab], dim=1)
+    torch.testing.assert_close(colour.lab_to_rgb(lab), rgb, rtol=0, atol=2e-3)
+    wild = torch.cat([torch.rand(1, 1, 8, 8) * 100, torch.rand(1, 2, 8, 8) * 200 - 100], dim=1)
+    with np.errstate(all="ignore"):
+        theirs = lab2rgb(wild.movedim(1, -1).double().numpy()) * 2 - 1
+    ours = colour.lab_to_rgb(wild).movedim(1, -1)
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).float(), rtol=0, atol=2e-2)
+
+
+def test_upsampling_keeps_constants_and_stops_at_edges():
+    x = torch.full((1, 1, 8, 8), -0.5)
+    x[..., 4:] = 0.5
+    flat = torch.full((1, 2, 4, 4), 7.0)
+    torch.testing.assert_close(colour.upsample(flat, x), torch.full((1, 2, 8, 8), 7.0))
+    ab = torch.zeros(1, 2, 4, 4)
+    ab[..., 2:] = 30
+    wide = colour.upsample(ab, x)
+    torch.testing.assert_close(wide[..., :4], torch.zeros(1, 2, 8, 4))
+    torch.testing.assert_close(wide[..., 4:], torch.full((1, 2, 8, 4), 30.0))
+    blurred = colour.upsample(ab, torch.zeros_like(x))
+    assert 1 < blurred[0, 0, 4, 3] < 29  # no edge: a mixture
+    assert colour.upsample(ab, x[..., ::2, ::2]) is ab
+
+
+def test_tinytown_greys_hold_right_answers():
+    config = dataclasses.replace(colour.TOY, colours=3)
+    greys = colour.tinytown_greys(12, 5, config)
+    assert greys.y.shape == (12, 3, 2, 16, 16)
+    for k in range(3):
+        ab = colour.upsample(greys.y[:, k] * config.scale, greys.x)
+        seen = colour.to_rgb(greys.x, ab)
+        mode = tinytown.mode_of_sample(seen, greys.layout, "isoluminant")
+        assert (mode == (greys.mode + 2 * k) % 9).float().mean() > 0.9
+    x, y = greys.batch(torch.tensor([3, 4, 3]))
+    assert torch.equal(x, greys.x[[3, 4, 3]])
+    assert ((y[:, None] == greys.y[[3, 4, 3]]).flatten(2).all(2).sum(1) == 1).all()
+
+
+def trained(tmp_path, kept, steps=12):
+    config = dataclasses.replace(TINY, init_std=0.0, zero_last=True, steps=steps, noise=0.1)
+    data = colour.tinytown_greys(24, 1, config)
+    torch.manual_seed(0)
+    nets = colour.networks(config)
+    before = copy.deepcopy(nets["conditions"])
+    features = colour.kept_features(nets["conditions"], data.x, CPU) if kept else None
+    state = colour.make_state(nets["cinn"], nets["conditions"], steps, config)
+    step = colour.make_step(
+        nets["cinn"], nets["conditions"], state.optimizers["cinn"], data, config, 0, CPU, features
+    )
+    fitted = training.fit(step, state, steps, folder=tmp_path, seed=0, identity="t")
+    return fitted.history["nll"], before, nets["conditions"]
+
+
+def test_training_lowers_the_loss_and_is_reproducible(tmp_path):
+    first, *_ = trained(tmp_path / "a", kept=True)
+    again, *_ = trained(tmp_path / "b", kept=True)
+    assert first == again
+    assert sum(first[-3:]) < sum(first[:3])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_kept_features_stay_as_they_are_and_heads_train(tmp_path, kept):
+    _, before, after = trained(tmp_path, kept)
+    moved = {}
+    for part in ("bins", "vector"):
+        pairs = zip(
+            getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True
+        )
+        moved[part] = any(not torch.equal(p, q) for p, q in pairs)
+    assert moved == {"bins": not kept, "vector": True}
+
+
+def test_the_guess_loss_is_the_cross_entropy_of_the_nearest_bin():
+    torch.manual_seed(0)
+    net = colour.GreyFeatures()
+    y = torch.randn(3, 1, 2, 16, 16)
+    net.centres.copy_(colour.colour_bins(y, colour.BINS, 0))
+    features = net.features(torch.rand(3, 1, 32, 32))
+    share = nn.functional.pixel_shuffle(features[0][:, : 4 * colour.BINS], 2)
+    torch.testing.assert_close(share.sum(1), torch.ones(3, 16, 16))
+    loss = 0.0
+    for b, i, j in [(b, i, j) for b in range(3) for i in range(16) for j in range(16)]:
+        nearest = (net.centres - y[b, 0, :, i, j]).square().sum(1).argmin()
+        loss -= share[b, nearest, i, j].log().item() / (3 * 256)
+    assert net.guess_loss(features, y[:, 0]).item() == pytest.approx(loss, rel=1e-3)
+    mean = (share[1, :, 4, 7, None] * net.centres).sum(0)
+    torch.testing.assert_close(net.colours(features)[1, :, 4, 7], mean)
+
+
+def test_coarse_conditions_are_means_of_the_bins():
+    features = colour.GreyFeatures().features(torch.rand(2, 1, 32, 32))
+    whole = features[2].view(2, colour.BINS, 4, 2, 2).mean((2, 3, 4))
+    share = nn.functional.pixel_shuffle(features[0][:, : 4 * colour.BINS], 2)
+    torch.testing.assert_close(whole, share.mean((2, 3)))
+
+
+def test_the_rivals_losses_have_their_closed_forms():
+    torch.manual_seed(0)
+    y, y_hat = torch.randn(2, 3, 2, 4, 4).double()
+    mean, log_var = torch.randn(2, 3, 5).double()
+    normal = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    likelihood = torch.distributions.Normal(y_hat, 0.3).log_prob(y).flatten(1).sum(1)
+    constant = 32 * (math.log(0.3) + 0.5 * math.log(2 * math.pi))
+    expected = (kl - likelihood - constant).mean()
+    torch.testing.assert_close(colour.cvae_loss(y, y_hat, mean, log_var, 0.3), expected)
+    real, fake = torch.randn(2, 6, 1).double()
+    judged = -(torch.sigmoid(real).log() + (1 - torch.sigmoid(fake)).log()).mean()
+    torch.testing.assert_close(colour.judge_loss(real, fake), judged)
+    wanted = -torch.sigmoid(fake).log().mean() + 4 * (y - y_hat).abs().mean()
+    torch.testing.assert_close(colour.painter_loss(fake, y, y_hat, 4.0), wanted)
+
+
+def test_the_latent_reaches_the_rivals_pictures():
+    nets = colour.rival_networks(TINY, 176)
+    c, z = torch.rand(2, 176, 4, 4), torch.randn(2, TINY.rival_latent)
+    for name in ("cvae", "cgan"):
+        for p in nets[name].last.last.parameters():
+            nn.init.normal_(p)
+        assert nets[name](c, z).shape == (2, 2, 8, 8)
+        assert not torch.allclose(nets[name](c, z), nets[name](c, -z))
+    assert nets["reader"](c, torch.randn(2, 2, 8, 8)).shape == (2, 2 * TINY.rival_latent)
+
+
+def test_frechet_distance_of_normals():
+    torch.manual_seed(0)
+    a = torch.randn(20_000, 3).double()
+    assert colour.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert colour.frechet_distance(a, 2 * a + 1) == pytest.approx(3 + 3, rel=0.05)
+
+
+def test_the_tasks_need_the_sizes_of_their_networks():
+    for tasks in colour.PRESETS.values():
+        for plan in tasks.values():
+            sizes = {"compact": (32, 16), "bedrooms": (64, 64), "imagenet": (256, 64)}
+            assert (plan.config.size, plan.config.chroma) == sizes[plan.config.network]
