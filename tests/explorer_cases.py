@@ -56,15 +56,16 @@ class FlowInverse(nn.Module):
 
 
 class Curve(nn.Module):
-    """z (B, 4) -> points (B, 40, depth)."""
+    """z (B, 4), and perhaps a shift c (B, 3) -> points (B, 40, depth)."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
         self.phase = nn.Linear(4, depth)
         self.register_buffer("t", torch.linspace(0, 6.28, 40))
 
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.cos(self.t[None, :, None] + 2 * self.phase(z)[:, None])
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        curve = torch.cos(self.t[None, :, None] + 2 * self.phase(z)[:, None])
+        return curve if c is None else curve + c[:, None]
 
 
 class Grid(nn.Module):
@@ -199,8 +200,10 @@ def cases() -> dict[str, Case]:
             pad,
         ),
         "points3": Case(
-            lambda: explore.LatentExplorer(solid, z4, output="points", point_style="lines"),
-            lambda s: solid(_z(s)),
+            lambda: explore.LatentExplorer(
+                solid, z4, conditions=named, output="points", point_style="lines"
+            ),
+            lambda s: solid(_z(s), condition(s)),
             pad,
         ),
         "interpolate": Case(

@@ -5,7 +5,8 @@ import { createPlot } from "./plot.js";
 
 const SMOOTH_FROM = 48; // pixels a side: smaller pictures keep their crisp squares
 
-export const isSmooth = (spec) => spec.smooth ?? Math.min(...spec.picture) >= SMOOTH_FROM;
+/** Points have no picture; their choices, if they have faces, stay crisp. */
+export const isSmooth = (spec) => spec.smooth ?? Math.min(...(spec.picture ?? [0])) >= SMOOTH_FROM;
 
 /** Canvases for `names.length` pictures; show(list of ImageData). */
 export function gallery(spec, names, { label }) {
