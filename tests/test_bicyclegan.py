@@ -1,11 +1,10 @@
 import dataclasses
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
 import torch
+from faults import plant
 from PIL import Image
 from torch import nn
 
@@ -318,12 +317,7 @@ def test_property(name):
 
 @pytest.mark.parametrize(("fault", "name"), FAULTS.items(), ids=lambda v: str(v)[:50])
 def test_planted_faults_are_noticed(fault, name):
-    old, new = fault
-    source = chapters.source("bicyclegan")
-    assert source.count(old) == 1
-    faulty = types.ModuleType("minilib_faulty_bicyclegan")
-    sys.modules[faulty.__name__] = faulty  # dataclasses look their module up
-    exec(compile(source.replace(old, new), "faulty", "exec"), faulty.__dict__)
+    faulty = plant("bicyclegan", *fault)
     with pytest.raises(AssertionError):
         PROPERTIES[name](faulty)
 
