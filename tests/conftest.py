@@ -3,6 +3,8 @@
 ``browser``, ``site_url``, ``book_html`` and ``open_page`` are for tests marked ``browser``.
 They skip with a plain reason when there is no Chromium or no built book, and fail with it
 where the environment says ``MINILIB_REQUIRE_BROWSER=1``, as continuous integration does.
+
+``make test`` runs the files side by side (pytest-xdist), each with its share of the cores.
 """
 
 import functools
@@ -17,6 +19,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # before torch is imported; kernels and other processes inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -81,6 +87,13 @@ class Visit:
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, so that they share fixtures; whole chapters need not."""
+    for item in items:
+        if not item.get_closest_marker("chapter"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)

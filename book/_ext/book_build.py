@@ -1,18 +1,16 @@
-"""Sphinx extension of this book: a cache that notices edits, local assets, seconds per chapter.
+"""Sphinx extension of this book: a cache that notices edits, and local assets.
 
 * The execution cache of jupyter-cache looks at a notebook's cells only.  Here its folder is named
   after a hash of everything else a chapter's output depends on, so that an edit in ``minilib`` or
   in a locked version executes the chapters again.
 * MathJax, require.js, the widget manager and the explorers are copied beside the pages: a built
   page asks no other host for anything.
-* At the end the build says how long each page took to execute.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,44 +105,9 @@ def copy_assets(app: Sphinx, config: Config) -> None:
     (app.outdir / "_static").mkdir(parents=True, exist_ok=True)
 
 
-class Stopwatch:
-    """Times the reading of each page, execution included."""
-
-    def __init__(self) -> None:
-        """Nothing was read yet."""
-        self.started: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
-
-    def start(self, app: Sphinx, docname: str, content: list[str]) -> None:
-        """Just before a page is read."""
-        self.started[docname] = time.perf_counter()
-        if "{code-cell}" in content[0]:
-            print(f"  reading {docname} (executed unless nothing changed) ...", flush=True)
-
-    def stop(self, app: Sphinx, doctree: Any) -> None:
-        """Just after it was read."""
-        docname = app.env.docname
-        self.seconds[docname] = time.perf_counter() - self.started[docname]
-
-    def report(self, app: Sphinx, error: Exception | None) -> None:
-        """Print the seconds that each executed page took, now or when its output was cached."""
-        if error or app.builder.format != "html":
-            return
-        print("\nSeconds to execute each page:")
-        for docname, metadata in sorted(app.env.nb_metadata.items()):
-            runtime = (metadata.get("exec_data") or {}).get("runtime")
-            if runtime is not None:
-                now = self.seconds.get(docname, 0.0) >= 0.9 * runtime
-                print(f"  {docname:32s} {runtime:7.1f}{'' if now else '  (from the cache)'}")
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the pieces."""
-    stopwatch = Stopwatch()
     app.connect("config-inited", choose_cache)
     app.connect("config-inited", quiet_kernels)
     app.connect("config-inited", copy_assets)
-    app.connect("source-read", stopwatch.start)
-    app.connect("doctree-read", stopwatch.stop)
-    app.connect("build-finished", stopwatch.report)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
