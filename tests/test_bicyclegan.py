@@ -8,7 +8,7 @@ from faults import plant
 from PIL import Image
 from torch import nn
 
-from minilib import chapters, training
+from minilib import chapters, results, training
 from minilib.config import ConfigError, resolve
 
 bicyclegan = chapters.load("bicyclegan")
@@ -451,3 +451,26 @@ def test_lpips_diversity_takes_consecutive_samples():
 
     y_hat = torch.tensor([0.0, 1.0, 3.0])[None, :, None, None, None].expand(2, -1, 3, 4, 4)
     assert bicyclegan.lpips_diversity(Difference(), y_hat) == pytest.approx(1.5)
+
+
+def test_what_the_page_says_of_the_study_is_in_its_record():
+    records = results.committed("bicyclegan")
+    study = [r for r in records if r["preset"] == "study" and not r["overrides"]][-1]["metrics"]
+    modes = {name: study[f"modes_covered.{name}"] for name in SIX}
+    with_prior = [modes[name] for name in ("cvae_gan", "cvae_gan_pp", "bicyclegan")]
+    assert min(with_prior) > 6  # "most of the modes"
+    assert max(with_prior) - min(with_prior) < 0.5  # "nothing separates them"
+    # the cAE-GAN: diverse and seldom right
+    assert study["pairwise_distance.cae_gan"] > 0.7 * study["pairwise_distance.real"]
+    assert study["right_share.cae_gan"] < 0.2
+    # the cLR-GAN: collapsed
+    assert modes["clr_gan"] == 0
+    assert study["pairwise_distance.clr_gan"] < 0.01 * study["pairwise_distance.real"]
+    # encoders and lengths of the code
+    error = {n: study[f"reconstruction_l1.{n}"] for n in ("resnet_all", "resnet_input")}
+    assert max(error.values()) < min(study[f"reconstruction_l1.cnn_{n}"] for n in ("all", "input"))
+    assert study["modes_covered.latent_2"] > 5.5
+    assert study["modes_covered.latent_256"] < 1
+    # the latent loss in both networks did no harm
+    assert study["latent_error.latent_into_e"] < 1.1 * study["latent_error.complete"]
+    assert study["break_distance.latent_into_e"] > 0.9 * study["break_distance.complete"]
