@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from minilib import chapters, notebooks, results
+from minilib import chapters, notebooks, processes, results
 from minilib.config import ConfigError
 from minilib.data import DataError, DataMissing
 
@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
     run.add_argument("--resume", action="store_true", help="go on where a run stopped")
+    run.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="share the work, one process a GPU"
+    )
     compare = commands.add_parser("compare", help="two run records side by side")
     compare.add_argument("records", nargs=2, type=Path, metavar="RECORD")
     return top
@@ -78,12 +81,18 @@ def do_describe(chapter: str, preset: str, task: str, as_json: bool) -> None:
         print("\n\n".join(notebooks.description_text(item) for item in items))
 
 
-def do_run(chapter: str, pairs: list[list[str]], out: Path | None, resume: bool) -> None:
+def do_run(
+    chapter: str, pairs: list[list[str]], out: Path | None, resume: bool, count: int
+) -> None:
     """Execute a chapter and say where its notebook and record are."""
     parameters = parsed(pairs)
+    if count < 1:
+        raise ConfigError(f"--processes {count}: at least 1")
     if {"out", "resume"} & parameters.keys():
         raise ConfigError("use --out DIR and --resume, not -p out or -p resume")
-    folder = notebooks.run(chapter, parameters, out, resume)
+    folder = notebooks.run(chapter, parameters, out, resume, count)
+    if not processes.world().first:
+        return
     print(f"notebook  {folder / 'notebook.ipynb'}\nrecord    {folder / 'record.json'}")
 
 
@@ -102,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif args.command == "describe":
             do_describe(args.chapter, args.preset, args.task, args.json)
         elif args.command == "run":
-            do_run(args.chapter, args.parameters, args.out, args.resume)
+            do_run(args.chapter, args.parameters, args.out, args.resume, args.processes)
         else:
             do_compare(args.records)
     except (ConfigError, results.RecordError, DataMissing, DataError) as error:

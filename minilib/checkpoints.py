@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from minilib import processes
+
 FORMAT = 1  # of the checkpoint file
 
 
@@ -155,7 +157,12 @@ def load_checkpoint(path: Path, state: State, identity: str) -> tuple[int, float
 
 
 class Saver:
-    """Writes checkpoints of one training when they are due, and adds up its seconds."""
+    """Writes checkpoints of one training when they are due, and adds up its seconds.
+
+    Of several processes each keeps what is its own (an image pool, statistics of normalisation):
+    the others write ``checkpoint-RANK-STEP.pt`` before the first writes ``checkpoint.pt``, whose
+    step tells which of them belong to it.
+    """
 
     def __init__(self, path: Path, state: State, identity: str, every: int, seconds: float) -> None:
         """Save ``every`` so many steps (0 = never) and when the last is ``seconds`` old."""
@@ -163,12 +170,21 @@ class Saver:
         self.every, self.patience = every, seconds
         self.spent, self.began = 0.0, time.perf_counter()
         self.last = self.began
+        self.world = processes.world()
+        if self.world.size > 1:
+            self.identity += f"-{self.world.size} processes"
+
+    def own(self, steps: int) -> Path:
+        """The file of this process, if it is not the first."""
+        return self.path.with_name(f"{self.path.stem}-{self.world.rank}-{steps}.pt")
 
     def restore(self) -> int:
         """Steps done by the run that is resumed; 0 if it had saved nothing."""
         if not self.path.exists():
             return 0
         steps, self.spent = load_checkpoint(self.path, self.state, self.identity)
+        if not self.world.first:
+            load_checkpoint(self.own(steps), self.state, self.identity)
         return steps
 
     def seconds(self) -> float:
@@ -182,5 +198,15 @@ class Saver:
 
     def save(self, steps: int) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.path, self.state, steps, self.identity, self.seconds())
+        seconds = self.seconds()
+        if not self.world.first:
+            save_checkpoint(self.own(steps), self.state, steps, self.identity, seconds)
+        processes.wait()
+        if self.world.first:
+            save_checkpoint(self.path, self.state, steps, self.identity, seconds)
+        processes.wait()
+        if not self.world.first:
+            for old in self.path.parent.glob(f"{self.path.stem}-{self.world.rank}-*.pt"):
+                if old != self.own(steps):
+                    old.unlink()
         self.last = time.perf_counter()

@@ -1,8 +1,10 @@
 """Chapters under papermill: strict parameters, run folders, ``chapter://`` paths."""
 
 import dataclasses
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -13,11 +15,12 @@ from typing import Any
 
 import nbformat
 
-from minilib import chapters
+from minilib import chapters, processes
 from minilib.config import ConfigError
 from minilib.folders import new_folder, read_parameters, refuse_used, unfinished_folder, write_json
 from minilib.parameters import check, refuse_unknown
 from minilib.paths import BUILD, CHAPTERS, data_root
+from minilib.processes import World
 from minilib.tables import duration
 
 
@@ -54,7 +57,11 @@ def quiet_kernels(folder: Path) -> None:
 
 
 def run(
-    chapter: str, parameters: Mapping[str, Any], out: Path | None = None, resume: bool = False
+    chapter: str,
+    parameters: Mapping[str, Any],
+    out: Path | None = None,
+    resume: bool = False,
+    count: int = 1,
 ) -> Path:
     """Execute a chapter under papermill; the notebook and its record land in the run folder.
 
@@ -63,6 +70,8 @@ def run(
         parameters: the chapter's parameters, without ``out`` and ``resume``.
         out: run folder; None picks a new one, or with ``resume`` the newest unfinished one.
         resume: go on from the folder's checkpoints, with the parameters it was started with.
+        count: processes that share the work, one a GPU.  Each executes the chapter; the notebook
+            of the first is the run's, the others' go to ``processes/``.
 
     Returns:
         The run folder.
@@ -72,6 +81,9 @@ def run(
         Stopped: a signal came; training was saved first.
         papermill.PapermillExecutionError: a cell failed.
     """
+    world = processes.world()
+    if world.size > 1:
+        return _run_share(chapter, parameters, out, resume, world)
     refuse_unknown(parameters)
     module = chapters.load(chapter)
     if not hasattr(module, "PRESETS"):
@@ -86,8 +98,46 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "parameters.json", given)
     print(f"{chapter} ({given.get('preset', 'toy')}) -> {folder}", flush=True)
+    if count > 1:
+        _launch(chapter, given, folder, resume, count)
+        return folder
     _execute(chapter, {**given, "out": str(folder), "resume": resume}, folder / "notebook.ipynb")
     return folder
+
+
+def _run_share(
+    chapter: str, parameters: Mapping[str, Any], out: Path | None, resume: bool, world: World
+) -> Path:
+    """What one of several processes does: the same chapter, in a common folder."""
+    if out is None:
+        raise ConfigError("several processes need a common run folder: give --out")
+    folder = out.resolve()
+    given = {**(read_parameters(folder) if resume else {}), **parameters}
+    notebook = folder / ("notebook.ipynb" if world.first else f"processes/{world.rank}.ipynb")
+    notebook.parent.mkdir(parents=True, exist_ok=True)
+    _execute(chapter, {**given, "out": str(folder), "resume": resume}, notebook)
+    return folder
+
+
+def _launch(
+    chapter: str, parameters: Mapping[str, Any], folder: Path, resume: bool, count: int
+) -> None:
+    """Start the processes by torchrun and wait for them.
+
+    Raises:
+        Stopped: a signal came, or one of them failed; what they said stands above.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(count), "-m", "minilib", "run", chapter]
+    for name, value in parameters.items():
+        command += ["-p", name, json.dumps(value)]
+    command += ["--out", str(folder), *(["--resume"] if resume else [])]
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    with subprocess.Popen(command, env=environment) as torchrun, passed_on(torchrun):
+        status = torchrun.wait()
+    if status:
+        again = f"python -m minilib run {chapter} --resume --out {folder} --processes {count}"
+        raise Stopped(f"stopped; if it had trained, go on with: {again}")
 
 
 class Stopped(RuntimeError):
@@ -128,6 +178,21 @@ def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
         raise Stopped(f"the kernel died, perhaps for want of memory; {again}")
     if failed:
         raise failed[0]
+
+
+@contextmanager
+def passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to a child process as SIGTERM."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {n: signal.signal(n, lambda *_: child.send_signal(signal.SIGTERM)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

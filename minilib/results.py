@@ -45,6 +45,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "object", "additionalProperties": {"type": "string"}},
         "data": {"type": "object", "additionalProperties": {"type": "string"}},
         "device": {"type": "string"},
+        "processes": {"type": "integer", "minimum": 1},
         "torch": {"type": "string"},
         "python": {"type": "string"},
         "sittings": {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib import chapters, data, results, training
+from minilib import chapters, data, processes, results, training
 from minilib.config import ConfigError, Plan, Presets, fingerprint, nearest
 from minilib.folders import add_sitting, open_folder
 from minilib.parameters import check, injected, refuse_unknown
@@ -52,9 +52,24 @@ def start(
     given |= {"resume": resume, "overrides": overrides or {}}
     refuse_unknown(injected())
     task, plan, where = check(presets, given)
-    folder = open_folder(chapter, preset, out, resume)
+    where = processes.join(where)
+    folder = shared_folder(chapter, preset, out, resume)
     torch.manual_seed(seed)
     return Run(chapter, preset, task, plan, seed, where, folder, resume, dict(overrides or {}))
+
+
+def shared_folder(chapter: str, preset: str, out: str, resume: bool) -> Path:
+    """``folders.open_folder`` by the first process; the others wait and use it too.
+
+    Raises:
+        ConfigError: several processes, and no ``out`` that tells them where.
+    """
+    world = processes.world()
+    if world.size > 1 and not out:
+        raise ConfigError("several processes need a common run folder: give --out")
+    folder = open_folder(chapter, preset, out, resume) if world.first else Path(out)
+    processes.wait()
+    return folder
 
 
 def meets(value: float, target: str) -> bool:
@@ -110,7 +125,7 @@ class Run:
         self._earlier, self._clock = 0.0, time.perf_counter()
         self._commit, self._code = results.commit(), results.code_hashes(chapter)
         sitting = {"started": _now(), "commit": self._commit, "code": fingerprint(self._code)}
-        self._sittings = add_sitting(folder, sitting)
+        self._sittings = add_sitting(folder, sitting) if processes.world().first else [sitting]
         if plan.data != "none":
             self.dataset(plan.data, data.checksum(plan.data))
 
@@ -212,6 +227,7 @@ class Run:
             "sittings": self._sittings,
             "data": self._data,
             "device": results.device_name(self.device),
+            "processes": processes.world().size,
             "torch": torch.__version__,
             "python": sys.version.split()[0],
             "started": self._sittings[0]["started"],
@@ -229,7 +245,8 @@ class Run:
 
     def _write(self, status: str) -> dict[str, Any]:
         record = self.record(status)
-        results.write(record, self.folder / "record.json")
+        if processes.world().first:
+            results.write(record, self.folder / "record.json")
         return record
 
     def finish(self) -> "Summary":

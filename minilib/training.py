@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from minilib import processes
 from minilib.checkpoints import Saver, State, TrainingError
+from minilib.processes import World
 
 __all__ = ["Fitted", "State", "TrainingError", "batch_indices", "fit", "step_seed"]
 
@@ -57,29 +59,30 @@ def _permutation(n: int, epoch: int, seed: int) -> Tensor:
 
 
 def batch_indices(
-    n: int, batch_size: int, step: int, seed: int, rank: int = 0, world: int = 1
+    n: int, batch_size: int, step: int, seed: int, world: World | None = None
 ) -> Tensor:
     """The data indices of one batch: shuffled epochs without their last, incomplete batch.
 
     Args:
         n: size of the data set.
-        batch_size: per process; ``batch_size * world`` must not exceed ``n``.
+        batch_size: of all processes together; at most ``n``.
         step: optimiser step, from 0.
         seed: of the run.
-        rank, world: this process, and how many there are.
+        world: this process among others; None = as it was started.
 
     Returns:
-        (B,) int64, a pure function of the arguments.
+        (B,) int64, this process's share of the batch; a pure function of the arguments.
 
     Raises:
         TrainingError: the data set is smaller than one batch.
+        ConfigError: the batch cannot be split evenly over the processes.
     """
-    per_epoch = n // (batch_size * world)
+    per_epoch = n // batch_size
     if per_epoch == 0:
-        raise TrainingError(f"a batch of {batch_size * world} does not fit a data set of {n}")
+        raise TrainingError(f"a batch of {batch_size} does not fit a data set of {n}")
     epoch, within = divmod(step, per_epoch)
-    start = (within * world + rank) * batch_size
-    return _permutation(n, epoch, seed)[start : start + batch_size].clone()
+    batch = _permutation(n, epoch, seed)[within * batch_size : (within + 1) * batch_size]
+    return batch[(world or processes.world()).share(batch_size)].clone()
 
 
 @contextmanager
@@ -107,10 +110,12 @@ def deferred_signals() -> Iterator[Callable[[], int | None]]:
 class History:
     """Loss terms, one JSON line per step (and in TensorBoard), readable while training runs."""
 
-    def __init__(self, path: Path, keep: int, tensorboard: bool = False) -> None:
-        """Open ``path`` and keep its entries of steps below ``keep``."""
-        self.board = None
-        if tensorboard:
+    def __init__(
+        self, path: Path, keep: int, tensorboard: bool = False, write: bool = True
+    ) -> None:
+        """Open ``path``, keep its entries of steps below ``keep``; hold new ones, or write them."""
+        self.board, self.file = None, None
+        if tensorboard and write:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, seldom needed
 
             self.board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=keep)
@@ -124,16 +129,18 @@ class History:
                     break  # the line that was being written when the run was killed
                 if row["step"] < keep:
                     self.rows.append(row)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(temporary, path)
-        self.file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+        if write:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            os.replace(temporary, path)
+            self.file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
 
     def add(self, step: int, terms: Mapping[str, float]) -> None:
         """Append one step."""
         row = {"step": step, **terms}
         self.rows.append(row)
-        self.file.write(json.dumps(row) + "\n")
+        if self.file is not None:
+            self.file.write(json.dumps(row) + "\n")
         if self.board is not None:
             for name, value in terms.items():
                 self.board.add_scalar(name, value, step)
@@ -145,7 +152,8 @@ class History:
 
     def close(self) -> None:
         """Flush and close the files."""
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
         if self.board is not None:
             self.board.close()
 
@@ -167,7 +175,6 @@ def fit(
     seed: int,
     identity: str,
     resume: bool = False,
-    rank: int = 0,
     description: str = "training",
     snapshot: Callable[[int], dict[str, Any]] | None = None,
     snapshot_every: int = 0,
@@ -184,7 +191,7 @@ def fit(
         state: everything that changes.
         steps: steps in all, those before a resume included.
         folder: for ``checkpoint.pt``, ``history.jsonl`` and ``snapshots/``.
-        seed, rank: of the run and of this process.
+        seed: of the run.
         identity: fingerprint of the configuration; a checkpoint of another one is refused.
         resume: go on from the folder's checkpoint, if there is one.
         description: what the progress bar says.
@@ -194,42 +201,76 @@ def fit(
         checkpoint_every: steps between checkpoints; 0 = by the clock alone.
         checkpoint_seconds: a checkpoint is also written when the last is older than this.
         log_every: steps between entries of the history; losses are looked at (and, on a GPU,
-            waited for) only then.
+            waited for) only then, and only then do several processes agree to save or to stop.
         tensorboard: write the history to ``folder/tensorboard`` as well.
 
     Raises:
         TrainingError: a loss is not finite, a checkpoint does not fit, the disk is full.
         KeyboardInterrupt, SystemExit: a signal came; the step was finished and saved first.
     """
+    world = processes.world()
     saver = Saver(folder / "checkpoint.pt", state, identity, checkpoint_every, checkpoint_seconds)
     start = saver.restore() if resume else 0
-    if start == 0:
-        shutil.rmtree(folder / "snapshots", ignore_errors=True)
-    keep = _Snapshots(state.networks, folder, snapshot, snapshot_every or steps, seed, rank)
-    history = History(folder / "history.jsonl", start, tensorboard)
-    bar = tqdm(total=steps, initial=start, desc=description, mininterval=1.0)
+    keep = _Snapshots(state.networks, folder, snapshot, snapshot_every or steps, seed)
+    keep.begin(start)
+    processes.wait()  # all have read what was there
+    history = History(folder / "history.jsonl", start, tensorboard, write=world.first)
+    hidden = {} if world.first else {"disable": True}
+    bar = tqdm(total=steps, initial=start, desc=description, mininterval=1.0, **hidden)
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     for network in state.networks.values():
         network.train()
-    with deferred_signals() as stopped, torch.random.fork_rng(devices), closing(history), bar:
+    random_state, together = torch.random.fork_rng(devices), _together(state, start)
+    with deferred_signals() as stopped, random_state, closing(history), bar, together:
         for step in range(start, steps):
             keep(step)
-            terms = _one_step(step_fn, state, step, step_seed(seed, step, rank))
-            last, number = step == steps - 1, stopped()
+            terms = _one_step(step_fn, state, step, step_seed(seed, step, world.rank))
+            last = step == steps - 1
             logged = step % log_every == 0 or last
-            saved = saver.due(step + 1) or last or number is not None
-            values = _finite(terms, step) if logged or saved else {}
+            save, number = _asked(saver.due(step + 1), stopped() or 0, logged)
+            save = save or last or number > 0
+            values = _finite(processes.average_terms(terms), step) if logged or save else {}
             if logged:
                 history.add(step, values)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in values.items()}, refresh=False)
             bar.update()
-            if saved:
+            if save:
                 saver.save(step + 1)
-            if number is not None:
+            if number:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         keep(steps)
+    processes.wait()  # the first has written
     seconds = saver.seconds()
     return Fitted(history.columns(), load_snapshots(folder), seconds, saver.spent, steps)
+
+
+def _asked(due: bool, number: int, logged: bool) -> tuple[bool, int]:
+    """Whether to save, and the signal to stop for (0 = none): what one process wants, all do."""
+    if processes.world().size == 1:
+        return due, number
+    save, signal_number = processes.largest([due, number]) if logged else (0, 0)
+    return bool(save), signal_number
+
+
+@contextmanager
+def _together(state: State, start: int) -> Iterator[None]:
+    """Meanwhile each optimiser averages its gradients over the processes.
+
+    Networks begin and end equal everywhere, statistics of normalisation layers included.
+    """
+    networks = [*state.networks.values(), *state.averages.values()]
+    hooks = []
+    if processes.world().size > 1:
+        average = processes.average_gradients
+        hooks = [o.register_step_pre_hook(average) for o in state.optimizers.values()]
+    if start == 0:
+        processes.broadcast(networks)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    processes.broadcast(networks)  # not after an error: others may not come
 
 
 def _one_step(step_fn: StepFunction, state: State, step: int, seed: int) -> Mapping[str, Tensor]:
@@ -250,12 +291,16 @@ class _Snapshots:
     function: Callable[[int], dict[str, Any]] | None
     every: int
     seed: int
-    rank: int
+
+    def begin(self, start: int) -> None:
+        """Forget the snapshots of an earlier run."""
+        if start == 0 and processes.world().first:
+            shutil.rmtree(self.folder / "snapshots", ignore_errors=True)
 
     def __call__(self, step: int) -> None:
-        if self.function is None or step % max(1, self.every):
+        if self.function is None or step % max(1, self.every) or not processes.world().first:
             return
-        torch.manual_seed(step_seed(self.seed, step, self.rank))
+        torch.manual_seed(step_seed(self.seed, step))
         modules = [m for network in self.networks.values() for m in network.modules()]
         modes = [module.training for module in modules]
         _save_snapshot(self.folder, step, self.function(step))

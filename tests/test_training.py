@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from minilib import checkpoints, training
+from minilib.processes import World
 from minilib.training import State, TrainingError, batch_indices, fit
 
 STEPS = 24
@@ -359,7 +360,7 @@ def test_batches_are_epochs_without_repetition():
 
 
 def test_ranks_share_an_epoch():
-    both = [batch_indices(40, 4, s, seed=1, rank=r, world=2) for s in range(5) for r in range(2)]
+    both = [batch_indices(40, 8, s, seed=1, world=World(r, 2)) for s in range(5) for r in range(2)]
     assert sorted(torch.cat(both).tolist()) == list(range(40))
     one = torch.cat([batch_indices(40, 8, s, seed=1) for s in range(5)])
     assert torch.equal(torch.cat(both), one)
