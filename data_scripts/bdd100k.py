@@ -1,10 +1,11 @@
-"""BDD100K: driving photos (100,000) by day, dusk and night, 1280x720.
+"""BDD100K: 10,000 driving photos by day, dusk and night with label maps of 19 classes, 1280x720.
 
     python data_scripts/bdd100k.py              says how to get it
     python data_scripts/bdd100k.py --from DIR   from a copy in the folder DIR
     python data_scripts/bdd100k.py --check      read all files again and compare
 
-Used by: conditional_imle.  Lies in: images/100k/{train,val,test}/*.jpg.
+Used by: conditional_imle.  Lies in: images/10k/{train,val,test}/*.jpg and
+labels/sem_seg/masks/{train,val}/*.png.
 """
 
 from minilib.install import command

@@ -4,7 +4,8 @@
     python data_scripts/coco_stuff.py --from DIR   from a copy in the folder DIR
     python data_scripts/coco_stuff.py --check      read all files again and compare
 
-Used by: spade.  Lies in: {train,val}_img/*.jpg and labels/{train,val}2017/*.png.
+Used by: spade.  Lies in: {train,val}_img/*.jpg, labels/{train,val}2017/*.png and
+annotations/*.json; {train,val}_inst/*.png after python data_scripts/prepare.py coco_stuff.
 """
 
 from minilib.install import command

@@ -4,8 +4,8 @@
     python data_scripts/mnist.py --from DIR   from a copy in the folder DIR
     python data_scripts/mnist.py --check      read all files again and compare
 
-Used by: cinn, cgml, conditional_imle, cycada.  Lies in: {train,t10k}-{images-idx3,labels-
-idx1}-ubyte.gz, as published.
+Used by: cinn, cgml, conditional_imle, cycada.  Lies in:
+{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, as published.
 """
 
 from minilib.install import command

@@ -1,10 +1,11 @@
-"""SYNTHIA-RAND-CITYSCAPES: 9,400 rendered street scenes with label maps, 1280x760.
+"""SYNTHIA: rendered drives through three sequences, fall and winter, with label maps, 1280x760.
 
     python data_scripts/synthia.py              says how to get it
     python data_scripts/synthia.py --from DIR   from a copy in the folder DIR
     python data_scripts/synthia.py --check      read all files again and compare
 
-Used by: cycada.  Lies in: RGB/*.png and GT/LABELS/*.png.
+Used by: cycada.  Lies in:
+SYNTHIA-SEQS-{04-FALL,04-WINTER,05-WINTER}/{RGB,GT/LABELS}/Stereo_Left/Omni_F/*.png.
 """
 
 from minilib.install import command

@@ -17,12 +17,13 @@ import tarfile
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from minilib import archives
+from minilib import archives, chapters
 from minilib import install as installer
 from minilib.catalogue import DataSet, LocalCopy, Source, catalogue, find, read_record
 from minilib.download import PINS, DownloadError, fetch, mega, sha256
@@ -476,7 +477,84 @@ def test_manifest_is_complete():
             assert file.hash is None or file.hash.startswith(("sha256:", "md5:"))
             assert all(url.startswith(("http://", "https://")) for url in file.urls)
     scripts = {path.stem for path in (ROOT / "data_scripts").glob("*.py")}
-    assert scripts == {*sets, "all"}
+    assert scripts == {*sets, "all", "prepare"}
+
+
+def sample(pattern: str, number: int = 0) -> str:
+    """A name that a glob pattern fits, another for each number."""
+    for mark, letter in (
+        ("**", "d"),
+        ("*", f"a{number}"),
+        ("?", "A"),
+        ("[pj]", "p"),
+        ("[jp]", "j"),
+    ):
+        pattern = pattern.replace(mark, letter)
+    return pattern
+
+
+def as_served(entry: DataSet, file: Source, number: int) -> bytes:
+    """What the publisher might send: an archive with one file for each pattern, or a plain file."""
+    if file.inside is None:
+        return b"as it is"
+    start = "" if file.to == "." else f"{file.to}/"
+    names = [sample(p, number).removeprefix(start) for p in entry.expect if p.startswith(start)]
+    names = names if number == 0 or start else []
+    inside = sample(file.inside)
+    folder = "" if inside == "." else f"{inside}/"
+    return tar({f"{folder}{name}": b"x" for name in [*names, f"more/{file.name}"]})
+
+
+def few_of(entry: DataSet) -> dict:
+    """What makes an entry content with one file of each kind, on a small disk."""
+    return {"expect": dict.fromkeys(entry.expect, 1), "unpacked": 1_000_000}
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_every_data_set_comes_to_lie_as_its_entry_says(name, server, tmp_path):
+    entry = find(name)
+    files = []
+    for k, file in enumerate(entry.files):
+        url = server.serve(f"/{name}/{k}", as_served(entry, file, k))
+        files.append(replace(file, urls=(url,), hash=None, size=None))
+    few = replace(entry, files=tuple(files), **few_of(entry))
+    folder = install(few, tmp_path)  # which refuses a set that lacks what is expected
+    assert len(read_record(folder)["sources"]) == len(files)
+    assert "unchanged" in verify(few, tmp_path)
+
+
+@pytest.mark.parametrize("name", [n for n, entry in catalogue().items() if entry.account])
+def test_what_the_user_fetched_is_unpacked_and_checked(name, tmp_path):
+    entry = find(name)
+    root, copies = tmp_path / "data", tmp_path / "copies"
+    assert str(entry.account[0]) in refused(entry, root)
+    copies.mkdir()
+    assert "does not hold" in refused(entry, root, local=copies)
+    for k, file in enumerate(entry.files):
+        (copies / file.name).write_bytes(as_served(entry, file, k))
+    few = replace(entry, **few_of(entry))
+    folder = install(few, root, local=copies)
+    assert "unchanged" in verify(few, root)
+    next(folder.glob(next(iter(entry.expect)))).unlink()
+    with pytest.raises(DownloadError, match="incomplete"):
+        verify(few, root)
+    (copies / entry.files[0].name).write_bytes(b"no archive")
+    assert "not a tar, zip" in refused(few, root, local=copies, force=True)
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_scripts_say_what_the_manifest_says(name):
+    text = " ".join((ROOT / "data_scripts" / f"{name}.py").read_text().split())
+    entry = find(name)
+    for words in (entry.title, entry.layout, f"Used by: {', '.join(entry.used_by)}.", f'"{name}"'):
+        assert words in text
+
+
+def test_every_data_set_that_a_chapter_reads_has_an_entry():
+    known = {*catalogue(), "none", "digits", "tinytown"}
+    for chapter in chapters.names():
+        for tasks in getattr(chapters.load(chapter), "PRESETS", {}).values():
+            assert {plan.data for plan in tasks.values()} <= known, chapter
 
 
 @pytest.mark.parametrize("name", ["mnist", "cityscapes", "all"])

@@ -1,0 +1,218 @@
+"""Data sets of three images in their real layouts, for the tests that run ``full``.
+
+``plant(root, name)`` writes one, with the record that the data scripts leave, so that a run finds
+it as it would find the downloaded one.
+"""
+
+import bz2
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from minilib.catalogue import RECORD
+from minilib.install import tree_checksum
+
+COUNT = 3
+SIDE = 48  # pixels of the photographs; they are resized when they are read
+PAIRS = {
+    "facades": ("train", "val", "test"),
+    "maps": ("train", "val"),
+    "edges2shoes": ("train", "val"),
+    "edges2handbags": ("train", "val"),
+    "night2day": ("train", "val", "test"),
+    "edges_shoes_bags": ("train", "val"),
+}
+DOMAINS = ("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo")
+PALETTE = [(128, 64, 128), (70, 70, 70), (107, 142, 35), (70, 130, 180)]  # Cityscapes' colours
+
+
+def pixels(seed: int, *shape: int, high: int = 256) -> np.ndarray:
+    """Random bytes."""
+    return np.random.default_rng(seed).integers(0, high, shape).astype(np.uint8)
+
+
+def save(array: np.ndarray, path: Path) -> None:
+    """Write an image, and the folders it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def photos(folder: Path, names: list[str], seed: int = 0) -> None:
+    """Random photographs with these names."""
+    for i, name in enumerate(names):
+        save(pixels(seed + i, SIDE, SIDE, 3), folder / name)
+
+
+def numbered(ending: str) -> list[str]:
+    """Names of three files."""
+    return [f"{i:05d}{ending}" for i in range(COUNT)]
+
+
+def coloured(seed: int) -> np.ndarray:
+    """A label map in Cityscapes' colours."""
+    return np.array(PALETTE, np.uint8)[pixels(seed, SIDE, SIDE, high=len(PALETTE))]
+
+
+def pairs(root: Path, splits: tuple[str, ...]) -> None:
+    """Two pictures side by side in each file."""
+    for split in splits:
+        for i in range(COUNT):
+            save(pixels(i, SIDE, 2 * SIDE, 3), root / split / f"{i + 1}.jpg")
+
+
+def domains(root: Path) -> None:
+    """trainA, trainB, testA, testB."""
+    for k, folder in enumerate(("trainA", "trainB", "testA", "testB")):
+        photos(root / folder, numbered(".jpg"), 10 * k)
+
+
+def cityscapes(root: Path) -> None:
+    """leftImg8bit and gtFine, by split and city."""
+    for split, city in (("train", "ulm"), ("val", "lindau"), ("test", "bonn")):
+        for i in range(COUNT):
+            stem = f"{city}_{i:06d}_000019"
+            save(pixels(i, SIDE, 2 * SIDE, 3), root / "leftImg8bit" / split / city
+                 / f"{stem}_leftImg8bit.png")  # fmt: skip
+            fine = root / "gtFine" / split / city
+            save(pixels(i, SIDE, 2 * SIDE, high=34), fine / f"{stem}_gtFine_labelIds.png")
+            save(pixels(i, SIDE, 2 * SIDE, high=34), fine / f"{stem}_gtFine_instanceIds.png")
+            save(coloured(i), fine / f"{stem}_gtFine_color.png")
+
+
+def labelled(root: Path, folders: dict[str, str], labels: int, unknown: bool) -> None:
+    """Photographs, label maps and instance maps: {folder: "photo", "labels" or "instances"}."""
+    for folder, kind in folders.items():
+        for i in range(COUNT):
+            array = (
+                pixels(i, SIDE, SIDE, 3) if kind == "photo" else pixels(i, SIDE, SIDE, high=labels)
+            )
+            if kind == "labels" and unknown:
+                array[0] = 255
+            save(array, root / folder / f"{i:012d}.{'jpg' if kind == 'photo' else 'png'}")
+
+
+def coco_like(root: Path, instances: bool) -> None:
+    """COCO-Stuff after its preparation; Flickr landscapes are the same without instances."""
+    maps = ("labels/{}2017" if instances else "{}_label",)
+    for split in ("train", "val"):
+        kinds = {f"{split}_img": "photo", maps[0].format(split): "labels"}
+        kinds |= {f"{split}_inst": "instances"} if instances else {}
+        if instances:
+            objects = root / "annotations" / f"instances_{split}2017.json"
+            objects.parent.mkdir(parents=True, exist_ok=True)
+            objects.write_text(json.dumps({"annotations": []}))
+        labelled(root, kinds, 182, unknown=True)
+
+
+def ade20k(root: Path) -> None:
+    """images and annotations, training and validation."""
+    for split in ("training", "validation"):
+        kinds = {f"images/{split}": "photo", f"annotations/{split}": "labels"}
+        labelled(root, kinds, 151, unknown=False)
+
+
+def gta5(root: Path) -> None:
+    """images and labels, the labels in Cityscapes' colours."""
+    for i in range(COUNT):
+        save(pixels(i, SIDE, 2 * SIDE, 3), root / "images" / f"{i + 1:05d}.png")
+        save(coloured(i), root / "labels" / f"{i + 1:05d}.png")
+
+
+def bdd100k(root: Path) -> None:
+    """The 10k images and their segmentation masks."""
+    for split in ("train", "val"):
+        kinds = {f"images/10k/{split}": "photo", f"labels/sem_seg/masks/{split}": "labels"}
+        labelled(root, kinds, 19, unknown=True)
+
+
+def mnist(root: Path, count: int = 1100) -> None:
+    """The four official files; more than three digits, as the first 1,024 are held back."""
+    root.mkdir(parents=True)
+    for stem, n in (("train", count), ("t10k", 8)):
+        for kind, array in (
+            ("images-idx3", pixels(0, n, 28, 28)), ("labels-idx1", pixels(1, n, high=10)),
+        ):  # fmt: skip
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            header = bytes([0, 0, 8, array.ndim]) + sizes
+            (root / f"{stem}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def usps(root: Path) -> None:
+    """Two compressed text files: a label from 1 to 10, then 256 numbered pixels."""
+    root.mkdir(parents=True)
+    for name, n in (("usps.bz2", 200), ("usps.t.bz2", 8)):
+        values, labels = pixels(0, n, 256) / 127.5 - 1, pixels(1, n, high=10) + 1
+        lines = [
+            " ".join([str(label), *(f"{k}:{v:.3f}" for k, v in enumerate(row, 1))])
+            for label, row in zip(labels, values, strict=True)
+        ]
+        (root / name).write_bytes(bz2.compress("\n".join(lines).encode()))
+
+
+def svhn(root: Path) -> None:
+    """Two MATLAB files; the zero is called 10."""
+    root.mkdir(parents=True)
+    for split, n in (("train", 200), ("test", 8)):
+        digits = {"X": pixels(0, 32, 32, 3, n), "y": pixels(1, n, 1, high=10) + 1}
+        savemat(root / f"{split}_32x32.mat", digits)
+
+
+def classes(root: Path) -> None:
+    """AFHQ: train and val, a folder for each kind."""
+    for split in ("train", "val"):
+        for k, kind in enumerate(("cat", "dog", "wild")):
+            photos(root / split / kind, numbered(".jpg"), 10 * k)
+
+
+def ffhq(root: Path, count: int = 210) -> None:
+    """A thousand faces a folder; more than three, as the last 200 are for measuring."""
+    for i in range(count):
+        save(pixels(i, 16, 16, 3), root / "images1024x1024" / "00000" / f"{i:05d}.png")
+
+
+def camvid(root: Path) -> None:
+    """Frames and label maps of drives by day and (0001TP) at dusk."""
+    for split, day in (("train", "0006R0"), ("val", "0016E5"), ("test", "Seq05VD")):
+        for drive in (day, "0001TP"):
+            for i in range(COUNT):
+                name = f"{drive}_f{i:05d}.png"
+                save(pixels(i, SIDE, SIDE * 4 // 3, 3), root / split / name)
+                save(pixels(i, SIDE, SIDE * 4 // 3, high=12), root / f"{split}annot" / name)
+
+
+def single_images(root: Path) -> None:
+    """The small samples, as far as the single-image translation reads them."""
+    for domain in "AB":
+        folder = root / "single_image_monet_etretat" / f"train{domain}"
+        save(pixels(ord(domain), 300, 400, 3), folder / f"{domain}.jpg")
+
+
+WRITERS = {
+    **{name: lambda root, name=name: pairs(root, PAIRS[name]) for name in PAIRS},
+    **dict.fromkeys(DOMAINS, domains),
+    "cityscapes": cityscapes,
+    "coco_stuff": lambda root: coco_like(root, instances=True),
+    "landscapes": lambda root: coco_like(root, instances=False),
+    "ade20k": ade20k,
+    "gta5": gta5,
+    "bdd100k": bdd100k,
+    "mnist": mnist,
+    "camvid": camvid,
+    "usps": usps,
+    "svhn": svhn,
+    "afhq": classes,
+    "ffhq": ffhq,
+    "small_samples": single_images,
+}
+
+
+def plant(root: Path, name: str) -> None:
+    """Write the data set ``name`` under the data folder ``root``, with its record."""
+    WRITERS[name](root / name)
+    checksum, files, size = tree_checksum(root / name)
+    record = {"name": name, "checksum": checksum, "files": files, "bytes": size}
+    (root / name / RECORD).write_text(json.dumps(record))
