@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from minilib import chapters, notebooks, processes, results
+from minilib import chapters, compare, notebooks, processes, results
 from minilib.config import ConfigError
 from minilib.data import DataError, DataMissing
 
@@ -35,8 +35,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--processes", type=int, default=1, metavar="N", help="share the work, one process a GPU"
     )
-    compare = commands.add_parser("compare", help="two run records side by side")
-    compare.add_argument("records", nargs=2, type=Path, metavar="RECORD")
+    both = commands.add_parser("compare", help="two run records side by side")
+    both.add_argument(
+        "records", nargs=2, type=Path, metavar="RECORD", help="a record, or the folder of a run"
+    )
     return top
 
 
@@ -97,9 +99,11 @@ def do_run(
 
 
 def do_compare(paths: list[Path]) -> None:
-    """Print where two records differ."""
-    for name, a, b in results.compare(*(results.read(path) for path in paths)):
-        print(f"{name:44} {a!s:>24} {b!s:>24}")
+    """Print two records side by side."""
+    records = [compare.read(path) for path in paths]
+    print("\n".join(f"{letter}  {path}" for letter, path in zip("AB", paths, strict=True)))
+    for table in compare.compare(*records):
+        print(f"\n{table!r}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,181 @@
+"""The ledger of results: every committed run, the papers' numbers beside ours, measured costs.
+
+All numbers come from ``book/results`` (ours) and ``book/paper_numbers.json`` (the papers', each
+with the place where it is printed).
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from minilib import chapters, results
+from minilib.compare import spread
+from minilib.config import PRESET_NAMES
+from minilib.paths import RESULTS, ROOT
+from minilib.tables import Table, duration, number
+
+PAPERS = ROOT / "book" / "paper_numbers.json"
+COSTS = RESULTS / "costs"
+SCHEMAS = RESULTS / "schema"
+SHOWN = 4  # names in a cell before the rest is counted
+FIELDS = ("chapter", "measure", "paper", "place", "protocol", "ours", "gap")
+NEAREST = tuple(reversed(PRESET_NAMES))  # full is nearest to the paper, smoke farthest
+
+
+class LedgerError(ValueError):
+    """A file of the ledger is not what it should be; the message is one line."""
+
+
+def paper_numbers(path: Path = PAPERS) -> list[dict[str, str]]:
+    """The papers' numbers: chapter, measure, paper, place, protocol, ours (a metric) and gap.
+
+    Raises:
+        LedgerError: a field is missing or unknown.
+    """
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    for entry in entries:
+        odd = sorted(set(FIELDS) ^ entry.keys())
+        if odd:
+            raise LedgerError(f"{path.name}: '{entry.get('measure', '?')}': {', '.join(odd)}?")
+    return list(entries)
+
+
+def age(record: Mapping[str, Any]) -> str:
+    """Whether a record's code is still that of today, in words."""
+    if record["chapter"] not in chapters.names():
+        return "of a chapter that is gone"
+    changed = _changed(record["chapter"], tuple(sorted(record["code"].items())))
+    return f"of older code: {few(changed)}" if changed else "as today"
+
+
+@lru_cache(maxsize=256)
+def _changed(chapter: str, code: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """``results.stale``, which reads and hashes many files, once for each record."""
+    return tuple(results.stale({"chapter": chapter, "code": dict(code)}))
+
+
+def changes(record: Mapping[str, Any]) -> str:
+    """The settings that a run changed from its preset, the first few by name."""
+    named = [f"{name} {number(v)}" for name, v in record["overrides"].items()]
+    return few(named) or "none"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN + 1 else ""
+    return ", ".join(names[:SHOWN] if more else names) + more
+
+
+def runs(records: Iterable[Mapping[str, Any]] | None = None) -> Table:
+    """Every run there is, one row each, oldest first; None takes the committed records."""
+    body = []
+    for r in results.committed() if records is None else records:
+        steps = sum(part["steps"] for part in r["training"].values())
+        cost = f"{steps:,} steps, {duration(r['seconds'] / 60)}, {r['peak_memory_mb'] or 0:,.0f} MB"
+        checks = f"{sum(r['checks'].values())} of {len(r['checks'])}"
+        targets = f"{sum(t['met'] for t in r['targets'].values())} of {len(r['targets'])}"
+        run = f"{r['preset']} {r['task']}, seed {r['seed']}"
+        made = f"{r['finished'][:10]}, {r['commit'][:8] or 'no commit'}"
+        cost = f"{cost}; {r['device']}"
+        body.append([r["chapter"], run, changes(r), cost, checks, targets, made, age(r)])
+    header = ["chapter", "run", "changed settings", "cost", "checks held", "targets met"]
+    header += ["made", "code"]
+    return Table(header, body, "Every run of which the repository holds a record.")
+
+
+def best_record(chapter: str, metric: str) -> dict[str, Any] | None:
+    """Of a chapter's records that hold a metric, the newest of the preset nearest to the paper."""
+    if not metric:
+        return None
+    found = [r for r in results.committed(chapter) if r["metrics"].get(metric) is not None]
+    return min(reversed(found), key=lambda r: NEAREST.index(r["preset"]), default=None)
+
+
+def paper(chapter: str) -> Table:
+    """Paper beside this book: one row per number of the paper, with both protocols and the gap.
+
+    Args:
+        chapter: its name; a dash stands where no record holds the measure.
+    """
+    body = []
+    for entry in paper_numbers():
+        if entry["chapter"] != chapter:
+            continue
+        record = best_record(chapter, entry["ours"])
+        row = [entry["measure"], entry["paper"], entry["place"], entry["protocol"]]
+        body.append([*row, *_ours(record, entry["ours"]), entry["gap"]])
+    header = ["measure", "paper", "where", "how the paper measured"]
+    header += ["this book", "run", "how this book measured", "what lies between"]
+    return Table(header, body, f"Paper beside this book: {chapter}.", code=())
+
+
+def _ours(record: Mapping[str, Any] | None, metric: str) -> list[str]:
+    if record is None:
+        return ["–", "–", "–"]
+    value, deviation = record["metrics"][metric], spread(record, metric)
+    text = f"{value:.4g}" + (f" ± {deviation:.2g}" if deviation is not None else "")
+    changed = len(record["overrides"])
+    run = f"{record['preset']} {record['task']}, {changed or 'no'} settings changed"
+    old = "" if age(record) == "as today" else " (of older code)"
+    return [text, run + old, "; ".join(record["protocol"]) or "see the chapter"]
+
+
+def with_numbers() -> list[str]:
+    """The chapters of this book for which there are numbers of a paper, in their order."""
+    here = chapters.names()
+    return [c for c in dict.fromkeys(e["chapter"] for e in paper_numbers()) if c in here]
+
+
+def without_records() -> list[str]:
+    """The chapters that train something real (``small`` or ``full``) but have no record of it."""
+    bare = []
+    for name in chapters.names():
+        real = {"small", "full"} & set(getattr(chapters.load(name), "PRESETS", {}))
+        if real and not any(r["preset"] in real for r in results.committed(name)):
+            bare.append(name)
+    return bare
+
+
+def read_costs(path: Path) -> dict[str, Any]:
+    """One record of measured costs, as ``tests/bench_costs.py`` writes it.
+
+    Raises:
+        LedgerError: not JSON, or it does not fit ``book/results/schema/costs.json``.
+    """
+    import jsonschema  # only here: reading run records needs none
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema.validate(found, json.loads((SCHEMAS / "costs.json").read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise LedgerError(f"{path.name} is not a record of costs: {error}") from None
+    except jsonschema.ValidationError as error:
+        place = ".".join(map(str, error.absolute_path)) or "record"
+        raise LedgerError(f"{path.name}: {place}: {error.message.splitlines()[0]}") from None
+    return dict(found)
+
+
+def costs(folder: Path = COSTS) -> list[Table]:
+    """Measured costs, one table per machine: seconds a step, images a second, peak memory."""
+    tables = []
+    for path in sorted(folder.glob("*.json")):
+        record = read_costs(path)
+        body = []
+        for row in record["rows"]:
+            name = [row["chapter"], f"{row['preset']} {row['task']}", f"{row['parameters']:,}"]
+            size = "x".join(map(str, row["shape"]))
+            if row["seconds"] is None:
+                body.append([*name, row["batch"], size, "–", "–", "–", row["note"]])
+                continue
+            speed = [f"{row['seconds']:.3g}", f"{row['batch'] / row['seconds']:.3g}"]
+            memory = f"{row['peak_memory_mb']:,.0f}"
+            batch = f"{row['batch']} ({row['note']})" if row["note"] else row["batch"]
+            body.append([*name, batch, size, *speed, memory, age(row)])
+        header = ["chapter", "preset and task", "parameters", "batch", "one input"]
+        header += ["s a step", "images a s", "MB at most", "code"]
+        caption = f"One training step on synthetic input: {record['device']}, "
+        caption += f"PyTorch {record['torch']}, {record['finished'][:10]}."
+        tables.append(Table(header, body, caption))
+    return tables
