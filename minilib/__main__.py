@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -118,6 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
             do_run(args.chapter, args.parameters, args.out, args.resume, args.processes)
         else:
             do_compare(args.records)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the other end of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ConfigError, results.RecordError, DataMissing, DataError) as error:
         print(f"minilib: {error}", file=sys.stderr)
         return 2

@@ -321,6 +321,14 @@ def test_list_and_describe(capsys):
     assert "2 min (estimate)" in capsys.readouterr().out
 
 
+def test_a_pipe_that_closes_early_is_no_error():
+    command = [sys.executable, "-m", "minilib", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()  # as head does, when it has seen enough
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 0
+
+
 @pytest.mark.chapter
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, number):
