@@ -21,6 +21,7 @@ from minilib.paths import RESULTS, ROOT
 
 LIBRARY = Path(__file__).resolve().parent.parent  # the folder of the minilib that runs
 NUMERIC = ("numpy", "torch", "torchvision")  # the packages that decide on a run's numbers
+SHOWING = tuple(f"minilib/{n}" for n in ("tables.py", "plots.py", "results.py", "folders.py"))
 NUMBER = {"type": ["number", "null"]}
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -216,9 +217,13 @@ def _module_files(module: str) -> set[str]:
 
 
 def stale(record: Mapping[str, Any]) -> list[str]:
-    """The files of a record whose code has changed since it was made."""
+    """The files of a record whose code has changed since it was made.
+
+    Those that only show or file what was measured do not count: they change no number.
+    """
     now = code_hashes(record["chapter"])
-    return sorted(file for file, digest in record["code"].items() if now.get(file) != digest)
+    counted = {f: digest for f, digest in record["code"].items() if not f.startswith(SHOWING)}
+    return sorted(file for file, digest in counted.items() if now.get(file) != digest)
 
 
 def commit() -> str:

@@ -60,10 +60,15 @@ def number(value: Any) -> str:
 
 
 def duration(minutes: float) -> str:
-    """Minutes as one says them: 12 s, 4.5 min, 3.2 h."""
+    """Minutes as one says them: 12 s, 4.5 min, 3.2 h, 110 h, 12 days."""
     if minutes < 1:
         return f"{60 * minutes:.0f} s"
-    return f"{minutes:.2g} min" if minutes < 99 else f"{minutes / 60:.2g} h"
+    if minutes < 99:
+        return f"{minutes:.2g} min"
+    hours = minutes / 60
+    if hours < 99:
+        return f"{hours:.2g} h"
+    return f"{10 * round(hours / 10)} h" if hours < 240 else f"{hours / 24:.0f} days"
 
 
 def presets(chapter: str) -> Table:

@@ -25,8 +25,12 @@ def test_numbers_read_well(value, text):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "text"), [(0.2, "12 s"), (4.5, "4.5 min"), (90, "90 min"), (192, "3.2 h")]
-)
+    ("minutes", "text"),
+    [
+        (0.2, "12 s"), (4.5, "4.5 min"), (90, "90 min"), (192, "3.2 h"), (6600, "110 h"),
+        (5930, "99 h"), (5990, "100 h"), (15_000, "10 days"),
+    ],
+)  # fmt: skip
 def test_durations_read_well(minutes, text):
     assert tables.duration(minutes) == text
 
@@ -60,3 +64,14 @@ def test_records_on_real_data_show_settings_dashes_and_older_code(monkeypatch):
         ["small t", "steps 1,500", "0.123", "–", "a CPU, 1.5 min"],
         ["full t", "as set", "–", "–", "a CPU, 1.5 min (of older code)"],
     ]
+
+
+def test_what_only_shows_numbers_does_not_age_a_record():
+    code = results.code_hashes("mode_collapse")
+    assert "minilib/tables.py" in code  # it is noted all the same
+    assert results.stale({"chapter": "mode_collapse", "code": code}) == []
+    older = dict.fromkeys(code, "0" * 12)
+    aged = results.stale({"chapter": "mode_collapse", "code": older})
+    assert "minilib/training.py" in aged
+    assert "chapters/mode_collapse.md" in aged
+    assert not {"minilib/tables.py", "minilib/plots.py"} & set(aged)
