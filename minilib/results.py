@@ -46,7 +46,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "object", "additionalProperties": {"type": "string"}},
         "data": {"type": "object", "additionalProperties": {"type": "string"}},
         "device": {"type": "string"},
-        "processes": {"type": "integer", "minimum": 1},
+        "processes": {"type": "integer"},
         "torch": {"type": "string"},
         "python": {"type": "string"},
         "sittings": {

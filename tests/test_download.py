@@ -384,7 +384,7 @@ def test_stopped_in_mid_download_then_run_again(how, server, tmp_path):
         threading.Event().wait(0.02)
     busy = "another process is getting it" in refused(data_set(url), root)
     process.send_signal(how)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     release.set()
     assert busy
     assert process.returncode not in (0, 1)

@@ -103,7 +103,7 @@ def test_a_process_alone_needs_nobody() -> None:
 @pytest.mark.chapter
 def test_a_chapter_runs_in_two_processes_and_leaves_one_record(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = ["-m", "minilib", "run", "mode_collapse", "-p", "preset", "smoke", "-p", "device", "cpu"]
+    run = ["-m", "minilib", "run", "cinn", "-p", "preset", "smoke", "-p", "device", "cpu"]
     done = start(*run, "--processes", "2", "--out", str(out))
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
     record = json.loads((out / "record.json").read_text())
