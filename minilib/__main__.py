@@ -1,4 +1,4 @@
-"""The command line: ``python -m minilib list | describe | run | compare``."""
+"""The command line: ``python -m minilib list | describe | run | compare | confirm``."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from minilib import chapters, compare, notebooks, processes, results
+from minilib import chapters, compare, confirm, notebooks, processes, results
 from minilib.config import ConfigError
 from minilib.data import DataError, DataMissing
 
@@ -39,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
     both = commands.add_parser("compare", help="two run records side by side")
     both.add_argument(
         "records", nargs=2, type=Path, metavar="RECORD", help="a record, or the folder of a run"
+    )
+    again = commands.add_parser("confirm", help="does a record hold for today's code as well?")
+    again.add_argument("record", type=Path, metavar="RECORD")
+    again.add_argument(
+        "--overrides", help="settings that cut its own run short, as '{steps: 3}'; default: smoke"
     )
     return top
 
@@ -107,6 +112,17 @@ def do_compare(paths: list[Path]) -> None:
         print(f"\n{table!r}")
 
 
+def do_confirm(path: Path, text: str | None) -> None:
+    """Confirm a record and say by what."""
+    overrides = None if text is None else parsed([["overrides", text]])["overrides"]
+    if not isinstance(overrides, dict | None):
+        raise ConfigError(f"--overrides {text!r}: name the settings, as in '{{steps: 3}}'")
+    entry = confirm.confirm(path, overrides)["confirmed"][-1]
+    odd = ", ".join(entry["unsteady"])
+    print(f"{path}: confirmed, {entry['metrics']} metrics agree to the last digit")
+    print(f"left out, since no two runs agree: {odd}" if odd else "no metric was left out")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; anything asked for that does not exist is one line and status 2."""
     args = parser().parse_args(arguments)
@@ -117,8 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
             do_describe(args.chapter, args.preset, args.task, args.json)
         elif args.command == "run":
             do_run(args.chapter, args.parameters, args.out, args.resume, args.processes)
-        else:
+        elif args.command == "compare":
             do_compare(args.records)
+        else:
+            do_confirm(args.record, args.overrides)
         sys.stdout.flush()
     except BrokenPipeError:  # the other end of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

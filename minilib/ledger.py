@@ -46,14 +46,21 @@ def age(record: Mapping[str, Any]) -> str:
     """Whether a record's code is still that of today, in words."""
     if record["chapter"] not in chapters.names():
         return "of a chapter that is gone"
-    changed = _changed(record["chapter"], tuple(sorted(record["code"].items())))
-    return f"of older code: {few(changed)}" if changed else "as today"
+    states = [record["code"], *(entry["code"] for entry in record.get("confirmed", []))]
+    changed = _changed(record["chapter"], json.dumps(states))
+    if changed:
+        return f"of older code: {few(changed)}"
+    if len(states) == 1 or not _changed(record["chapter"], json.dumps(states[:1])):
+        return "as today"
+    return f"confirmed {record['confirmed'][-1]['date'][:10]}"
 
 
 @lru_cache(maxsize=256)
-def _changed(chapter: str, code: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+def _changed(chapter: str, states: str) -> tuple[str, ...]:
     """``results.stale``, which reads and hashes many files, once for each record."""
-    return tuple(results.stale({"chapter": chapter, "code": dict(code)}))
+    code, *later = json.loads(states)
+    confirmed = [{"code": state} for state in later]
+    return tuple(results.stale({"chapter": chapter, "code": code, "confirmed": confirmed}))
 
 
 def changes(record: Mapping[str, Any]) -> str:
@@ -118,7 +125,7 @@ def _ours(record: Mapping[str, Any] | None, metric: str) -> list[str]:
     text = f"{value:.4g}" + (f" ± {deviation:.2g}" if deviation is not None else "")
     changed = len(record["overrides"])
     run = f"{record['preset']} {record['task']}, {changed or 'no'} settings changed"
-    old = "" if age(record) == "as today" else " (of older code)"
+    old = " (of older code)" if age(record).startswith("of ") else ""
     return [text, run + old, "; ".join(record["protocol"]) or "see the chapter"]
 
 

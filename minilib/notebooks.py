@@ -21,6 +21,7 @@ from minilib.folders import new_folder, read_parameters, refuse_used, unfinished
 from minilib.parameters import check, refuse_unknown
 from minilib.paths import BUILD, CHAPTERS, data_root
 from minilib.processes import World
+from minilib.results import LIBRARY
 from minilib.tables import duration
 
 
@@ -54,6 +55,12 @@ def quiet_kernels(folder: Path) -> None:
     profile.mkdir(parents=True, exist_ok=True)
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
     os.environ["IPYTHONDIR"] = str(folder)
+
+
+def own_library() -> None:
+    """Let kernels import the minilib that runs here, not that of another clone in the same venv."""
+    paths = [str(LIBRARY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
 
 
 def run(
@@ -154,6 +161,7 @@ def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
 
     quiet_kernels(BUILD / "ipython")
     os.environ["MINILIB_DATA"] = str(data_root().resolve())
+    own_library()
     warnings.filterwarnings("ignore", "the file is not specified with any extension")
     failed: list[BaseException] = []
 

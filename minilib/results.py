@@ -83,6 +83,22 @@ SCHEMA: dict[str, Any] = {
         },
         "protocol": {"type": "array", "items": {"type": "string"}},
         "status": {"enum": ["finished", "failed"]},
+        "confirmed": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["date", "commit", "code", "run", "metrics", "unsteady"],
+                "additionalProperties": False,
+                "properties": {
+                    "date": {"type": "string"},
+                    "commit": {"type": "string"},
+                    "code": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "run": {"type": "object"},
+                    "metrics": {"type": "integer", "minimum": 1},
+                    "unsteady": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
     },
 }  # fmt: skip
 
@@ -217,12 +233,17 @@ def _module_files(module: str) -> set[str]:
 
 
 def stale(record: Mapping[str, Any]) -> list[str]:
-    """The files of a record whose code has changed since it was made.
+    """The files of a record whose code has changed since it was made or last confirmed.
 
     Those that only show or file what was measured do not count: they change no number.
     """
     now = code_hashes(record["chapter"])
-    counted = {f: digest for f, digest in record["code"].items() if not f.startswith(SHOWING)}
+    states = [entry["code"] for entry in record.get("confirmed", [])]
+    return min((_changed(code, now) for code in (*states[::-1], record["code"])), key=len)
+
+
+def _changed(code: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    counted = {f: digest for f, digest in code.items() if not f.startswith(SHOWING)}
     return sorted(file for file, digest in counted.items() if now.get(file) != digest)
 
 
