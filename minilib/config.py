@@ -56,6 +56,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    last: bool = False,
 ) -> Any:
     """A dataclass field with a unit, an origin, and the values it may take.
 
@@ -66,8 +67,10 @@ def option(
         low: smallest allowed value, or None.
         high: largest allowed value, or None.
         choices: the only allowed values, or None.
+        last: whether it stands at the end of the chapter's table, wherever it was declared.
     """
     metadata = {"unit": unit, "origin": origin, "low": low, "high": high, "choices": choices}
+    metadata["last"] = last
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -194,7 +197,8 @@ def fingerprint(*parts: Any) -> str:
 
 def rows(config: Any) -> list[tuple[str, Any, str, str]]:
     """``(name, value, unit, origin)`` for every hyper-parameter, in order: the chapter's table."""
+    fields = sorted(dataclasses.fields(config), key=lambda f: f.metadata.get("last", False))
     return [
         (f.name, getattr(config, f.name), f.metadata.get("unit", ""), f.metadata.get("origin", ""))
-        for f in dataclasses.fields(config)
+        for f in fields
     ]

@@ -7,7 +7,9 @@ batch (where a loss is a mean over the batch), and leaves the chapters' own step
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +46,8 @@ class World:
         """
         if batch_size % self.size:
             raise ConfigError(
-                f"a batch of {batch_size} cannot be split over {self.size} processes: "
-                f"use a number of processes that divides it"
+                f"a batch of {batch_size} cannot be split over {self.size} processes "
+                f"(or micro-batches): use a number that divides it"
             )
         part = batch_size // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
@@ -55,6 +57,25 @@ def world() -> World:
     """This process among those of its run, as torchrun's environment variables tell it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return World(int(os.environ.get("RANK", "0")), size) if size > 1 else World()
+
+
+_part: ContextVar[World] = ContextVar("part")
+
+
+@contextmanager
+def in_part(part: int, parts: int) -> Iterator[None]:
+    """Meanwhile this process works on one of several parts of its share of the batch."""
+    token = _part.set(World(part, parts))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def sharer() -> World:
+    """Whose share of a batch is worked on: this process's, or its current part's among all."""
+    process, part = world(), _part.get(World())
+    return World(process.rank * part.size + part.rank, process.size * part.size)
 
 
 def join(device: torch.device) -> torch.device:

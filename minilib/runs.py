@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib import chapters, data, processes, results, training
+from minilib import chapters, data, processes, results, speed, training
 from minilib.config import ConfigError, Plan, Presets, fingerprint, nearest
 from minilib.folders import add_sitting, open_folder
 from minilib.parameters import check, injected, refuse_unknown
@@ -146,11 +146,14 @@ class Run:
     ) -> training.Fitted:
         """``training.fit`` in this run's folder, with its seed, identity and ``resume``.
 
-        Long presets (``small``, ``full``) write TensorBoard files too.
+        Long presets (``small``, ``full``) write TensorBoard files too.  A configuration that is a
+        ``speed.Speed`` decides on number format, memory layout, compilation and micro-batches.
         """
         options.setdefault("tensorboard", self.preset in ("small", "full"))
+        options.setdefault("micro_batches", getattr(self.config, "micro_batches", 1))
+        speed.prepare(self.config, state.networks.values())
         fitted = training.fit(
-            step,
+            speed.in_precision(self.config, step, self.device),
             state,
             steps,
             folder=self.folder / name,

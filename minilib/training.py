@@ -6,7 +6,6 @@ checkpoints, history, a progress bar, and a stop at the first loss that is not a
 """
 
 import functools
-import json
 import math
 import os
 import shutil
@@ -25,6 +24,8 @@ from tqdm.auto import tqdm
 
 from minilib import processes
 from minilib.checkpoints import Saver, State, TrainingError
+from minilib.history import History
+from minilib.micro_batches import Accumulation
 from minilib.processes import World
 
 __all__ = ["Fitted", "State", "TrainingError", "batch_indices", "fit", "step_seed"]
@@ -68,10 +69,10 @@ def batch_indices(
         batch_size: of all processes together; at most ``n``.
         step: optimiser step, from 0.
         seed: of the run.
-        world: this process among others; None = as it was started.
+        world: whose share; None = this process's, or in micro-batches that of the current part.
 
     Returns:
-        (B,) int64, this process's share of the batch; a pure function of the arguments.
+        (B,) int64, that share of the batch; a pure function of the arguments.
 
     Raises:
         TrainingError: the data set is smaller than one batch.
@@ -82,7 +83,7 @@ def batch_indices(
         raise TrainingError(f"a batch of {batch_size} does not fit a data set of {n}")
     epoch, within = divmod(step, per_epoch)
     batch = _permutation(n, epoch, seed)[within * batch_size : (within + 1) * batch_size]
-    return batch[(world or processes.world()).share(batch_size)].clone()
+    return batch[(world or processes.sharer()).share(batch_size)].clone()
 
 
 @contextmanager
@@ -105,57 +106,6 @@ def deferred_signals() -> Iterator[Callable[[], int | None]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-class History:
-    """Loss terms, one JSON line per step (and in TensorBoard), readable while training runs."""
-
-    def __init__(
-        self, path: Path, keep: int, tensorboard: bool = False, write: bool = True
-    ) -> None:
-        """Open ``path``, keep its entries of steps below ``keep``; hold new ones, or write them."""
-        self.board, self.file = None, None
-        if tensorboard and write:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, seldom needed
-
-            self.board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=keep)
-        self.rows: list[dict[str, float]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if keep and path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    break  # the line that was being written when the run was killed
-                if row["step"] < keep:
-                    self.rows.append(row)
-        if write:
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-            os.replace(temporary, path)
-            self.file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
-
-    def add(self, step: int, terms: Mapping[str, float]) -> None:
-        """Append one step."""
-        row = {"step": step, **terms}
-        self.rows.append(row)
-        if self.file is not None:
-            self.file.write(json.dumps(row) + "\n")
-        if self.board is not None:
-            for name, value in terms.items():
-                self.board.add_scalar(name, value, step)
-
-    def columns(self) -> dict[str, list[float]]:
-        """``{name: values}``, with ``step`` among the names."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return {name: [row.get(name, math.nan) for row in self.rows] for name in names}
-
-    def close(self) -> None:
-        """Flush and close the files."""
-        if self.file is not None:
-            self.file.close()
-        if self.board is not None:
-            self.board.close()
 
 
 def _finite(terms: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
@@ -181,6 +131,7 @@ def fit(
     checkpoint_every: int = 0,
     checkpoint_seconds: float = 60.0,
     log_every: int = 1,
+    micro_batches: int = 1,
     tensorboard: bool = False,
 ) -> Fitted:
     """Train for ``steps`` steps, or go on where a killed run stopped.
@@ -202,6 +153,8 @@ def fit(
         checkpoint_seconds: a checkpoint is also written when the last is older than this.
         log_every: steps between entries of the history; losses are looked at (and, on a GPU,
             waited for) only then, and only then do several processes agree to save or to stop.
+        micro_batches: parts in which a step does its batch, one after another, for a device too
+            small for the whole; see ``minilib.micro_batches``.
         tensorboard: write the history to ``folder/tensorboard`` as well.
 
     Raises:
@@ -221,10 +174,11 @@ def fit(
     for network in state.networks.values():
         network.train()
     random_state, together = torch.random.fork_rng(devices), _together(state, start)
-    with deferred_signals() as stopped, random_state, closing(history), bar, together:
+    parts = Accumulation(state.optimizers.values(), micro_batches)
+    with deferred_signals() as stopped, random_state, closing(history), bar, together, parts:
         for step in range(start, steps):
             keep(step)
-            terms = _one_step(step_fn, state, step, step_seed(seed, step, world.rank))
+            terms = _one_step(step_fn, parts, state, step, seed)
             last = step == steps - 1
             logged = step % log_every == 0 or last
             save, number = _asked(saver.due(step + 1), stopped() or 0, logged)
@@ -273,10 +227,15 @@ def _together(state: State, start: int) -> Iterator[None]:
     processes.broadcast(networks)  # not after an error: others may not come
 
 
-def _one_step(step_fn: StepFunction, state: State, step: int, seed: int) -> Mapping[str, Tensor]:
-    torch.manual_seed(seed)
+def _one_step(
+    step_fn: StepFunction, parts: Accumulation, state: State, step: int, seed: int
+) -> Mapping[str, Tensor]:
+    def seeded(i: int) -> Mapping[str, Tensor]:
+        torch.manual_seed(step_seed(seed, i, processes.sharer().rank))
+        return step_fn(i)
+
     state.schedule(step)
-    terms = step_fn(step)
+    terms = parts(seeded, step)
     for name, average in state.averages.items():
         average.update_parameters(state.networks[name])
     return terms

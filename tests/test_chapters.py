@@ -321,6 +321,7 @@ def test_only_finished_runs_without_overrides_are_measurements(tiny, tmp_path, m
     parts = {n: p.get("type") for n, p in results.SCHEMA["properties"].items()}
     record = {n: None if isinstance(t, list) else numbers.get(t, "") for n, t in parts.items()}
     record |= {"chapter": "tiny", "preset": "toy", "task": "line", "device": "this", "protocol": []}
+    record["confirmed"] = []
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     for number, changes in enumerate(
         [
