@@ -45,7 +45,8 @@ def frechet_distance(fake: Tensor, real: Tensor) -> float:
     """
     _check(fake, real, least=2)
     fitted = [fid_features_to_statistics(f.double()) for f in (fake, real)]
-    return float(fid_statistics_to_metric(*fitted, verbose=False)["frechet_inception_distance"])
+    found = fid_statistics_to_metric(*fitted, verbose=False)["frechet_inception_distance"]
+    return max(0.0, float(found))  # of equal sets, rounding leaves it just below
 
 
 def kernel_distance(fake: Tensor, real: Tensor) -> float:
