@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minilib import data
+from minilib import data, speed
 from minilib.config import ConfigError, Plan, Presets, checked, nearest, resolve
 
 PARAMETERS: dict[str, Any] = {
@@ -55,6 +55,7 @@ def check(presets: Presets, given: Mapping[str, Any]) -> tuple[str, Plan, torch.
         presets, given.get("preset", "toy"), given.get("task", ""), given.get("overrides")
     )
     where = pick_device(given.get("device", "auto"))
+    speed.refuse(plan.config, where)
     require_data(plan.data)
     return task, plan, where
 

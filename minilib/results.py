@@ -21,7 +21,9 @@ from minilib.paths import RESULTS, ROOT
 
 LIBRARY = Path(__file__).resolve().parent.parent  # the folder of the minilib that runs
 NUMERIC = ("numpy", "torch", "torchvision")  # the packages that decide on a run's numbers
-SHOWING = tuple(f"minilib/{n}" for n in ("tables.py", "plots.py", "results.py", "folders.py"))
+SHOWING = tuple(
+    f"minilib/{name}.py" for name in ("tables", "plots", "results", "folders", "ledger", "compare")
+)
 NUMBER = {"type": ["number", "null"]}
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

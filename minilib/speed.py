@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minilib.config import option
+from minilib.config import ConfigError, option
 
 Step = Callable[[int], Mapping[str, Tensor]]
 
@@ -26,6 +26,21 @@ class Speed:
     channels_last: bool = option(False, "a pixel's channels adjacent", "ours", last=True)
     compiled: bool = option(False, "networks through torch.compile", "ours", last=True)
     micro_batches: int = option(1, "parts in which a batch is done", "ours", low=1, last=True)
+
+
+def refuse(config: Any, device: torch.device) -> None:
+    """Refuse settings that do not work together.
+
+    Raises:
+        ConfigError: bfloat16 and channels_last on a CPU, where PyTorch's (2.15) weight gradients of
+            dilated convolutions are not numbers.
+    """
+    both = getattr(config, "channels_last", False) and config.precision == "bfloat16"
+    if both and device.type == "cpu":
+        raise ConfigError(
+            "precision 'bfloat16' and channels_last together give gradients that are not numbers "
+            "on a CPU: use one of them, or a GPU"
+        )
 
 
 def prepare(config: Any, networks: Iterable[nn.Module]) -> None:

@@ -2,46 +2,47 @@
 
 The released networks (9 blocks) at 128 pixels, batch 1, CPU, one thread; each method in a process
 of its own, so that peak memory is its own, and the methods in turn, so that a slow minute hits all.
-Published (thesis, Table 3.6; GTX 1080 Ti, 256 pixels): 0.40 s and 4.81 GB for CycleGAN, 0.24 and
-3.33 for CUT, 0.15 and 2.25 for FastCUT.  Not a test.
+The result is a record in ``book/results/costs``, which the page on CUT and the ledger show.
+Not a test.
 """
 
 import dataclasses
-import resource
+import json
+import platform
 import statistics
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import torch
 
-from minilib import chapters
+from minilib import chapters, ledger, results
 
-STEPS, ROUNDS = 3, 2
+STEPS, ROUNDS, SIZE = 3, 3, 128
 METHODS = ("cyclegan", "cyclegan_identity", "cut", "fastcut")
-PUBLISHED = {"cyclegan": (0.40, 4.81), "cut": (0.24, 3.33), "fastcut": (0.15, 2.25)}
 
 
 def cyclegan_step(name: str):
-    """One training step of a variant of CycleGAN on noise."""
+    """The networks, and one training step, of a variant of CycleGAN on noise."""
     c = chapters.load("cyclegan")
-    config = dataclasses.replace(c.RELEASED, size=128)
+    config = dataclasses.replace(c.RELEASED, size=SIZE)
     nets = c.networks(config)
-    batch = torch.rand(2, 1, 3, 128, 128).sub(0.5).mul(2).unbind()
+    batch = torch.rand(2, 1, 3, SIZE, SIZE).sub(0.5).mul(2).unbind()
     state = c.make_state(nets, config)
-    return c.make_step(nets, state, lambda i: batch, c.objective_of(name, config))
+    return nets, c.make_step(nets, state, lambda i: batch, c.objective_of(name, config))
 
 
 def cut_step(name: str):
-    """One training step of a variant of CUT on noise."""
+    """The networks, and one training step, of a variant of CUT on noise."""
     c = chapters.load("cut")
-    config = dataclasses.replace(c.RELEASED, size=128)
+    config = dataclasses.replace(c.RELEASED, size=SIZE)
     want = c.objective_of(name, config)
     nets = c.variant_networks(config, want)
     state = c.make_state(nets, config, want)
-    batch = torch.rand(2, 1, 3, 128, 128).sub(0.5).mul(2).unbind()
+    batch = torch.rand(2, 1, 3, SIZE, SIZE).sub(0.5).mul(2).unbind()
     game = c.make_game(nets, state, config, want)
-    return c.make_step(game, state, lambda i: batch, config.momentum)
+    return nets, c.make_step(game, state, lambda i: batch, config.momentum)
 
 
 def seconds(step, i: int) -> float:
@@ -52,36 +53,53 @@ def seconds(step, i: int) -> float:
 
 
 def one(name: str) -> None:
-    """Print median seconds per step and peak memory in MB of one method."""
+    """Print one method's row: median seconds per step, peak memory, parameters."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    step = (cyclegan_step if name.startswith("cyclegan") else cut_step)(name)
+    nets, step = (cyclegan_step if name.startswith("cyclegan") else cut_step)(name)
     seconds(step, 0)
-    median = statistics.median(seconds(step, i) for i in range(1, STEPS + 1))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB on Linux
-    print(f"{median} {peak}")
+    times = [seconds(step, i) for i in range(1, STEPS + 1)]
+    chapter = "cyclegan" if name.startswith("cyclegan") else "cut"
+    row = {
+        "chapter": chapter, "preset": "full", "task": name, "batch": 1, "shape": [3, SIZE, SIZE],
+        "parameters": sum(map(chapters.count_parameters, nets.values())),
+        "seconds": statistics.median(times), "steps": STEPS, "note": "processor time",
+        "peak_memory_mb": round(results.peak_memory_mb(torch.device("cpu")), 1),
+        "code": results.code_hashes(chapter),
+    }  # fmt: skip
+    print(json.dumps(row))
+
+
+def now() -> str:
+    """The time, as records say it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def main() -> None:
-    """Every method in turn, several times; then the table."""
+    """Every method in turn, several times; the medians become a record of costs."""
+    torch.set_num_threads(1)
+    record = {
+        "device": results.device_name(torch.device("cpu")), "torch": torch.__version__,
+        "python": platform.python_version(), "commit": results.commit(),
+        "lock": results.lock_hash(), "started": now(),
+    }  # fmt: skip
     found = {name: [] for name in METHODS}
     for _ in range(ROUNDS):
         for name in METHODS:
             command = [sys.executable, __file__, name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[name].append(tuple(map(float, done.stdout.split())))
-    medians = {
-        n: [statistics.median(v) for v in zip(*rows, strict=True)] for n, rows in found.items()
-    }
-    print(f"{'':20}{'s/step':>8}{'MB':>7}   relative to CycleGAN without, with identity; published")
-    for name, (cost, peak) in medians.items():
-        plain, identity = medians["cyclegan"], medians["cyclegan_identity"]
-        ratios = f"{cost / plain[0]:.2f} {cost / identity[0]:.2f}  memory {peak / plain[1]:.2f}"
-        ours = f"{name:20}{cost:8.2f}{peak:7.0f}   {ratios} {peak / identity[1]:.2f}"
-        if name in PUBLISHED:
-            s, gb = (PUBLISHED[name][k] / PUBLISHED["cyclegan"][k] for k in (0, 1))
-            ours += f"; {s:.2f}, memory {gb:.2f}"
-        print(ours)
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    rows = []
+    for name, measured in found.items():
+        middle = {
+            k: statistics.median(r[k] for r in measured) for k in ("seconds", "peak_memory_mb")
+        }
+        rows.append(measured[0] | middle | {"steps": STEPS * ROUNDS})
+        print(f"{name:20}{rows[-1]['seconds']:8.2f} s{rows[-1]['peak_memory_mb']:8.0f} MB")
+    out = ledger.COSTS / "translation_cpu.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record | {"finished": now(), "rows": rows}, indent=1) + "\n")
+    ledger.read_costs(out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from minilib import processes, speed, training
+from minilib import chapters, parameters, processes, speed, training
 from minilib.config import ConfigError, option, rows
 from minilib.micro_batches import Accumulation
 from minilib.speed import Speed
@@ -144,6 +144,18 @@ def test_layout_and_compilation_leave_names_and_values_alone():
     assert net._compiled_call_impl is not None
     assert net.state_dict().keys() == plain.keys()
     assert all(torch.equal(value, plain[name]) for name, value in net.state_dict().items())
+
+
+def test_the_pair_that_breaks_gradients_on_a_cpu_is_refused_before_a_run(tmp_path):
+    both = Config(precision="bfloat16", channels_last=True)
+    with pytest.raises(ConfigError, match="together give gradients that are not numbers"):
+        speed.refuse(both, torch.device("cpu"))
+    speed.refuse(both, torch.device("cuda"))
+    speed.refuse(dataclasses.replace(both, precision="float32"), torch.device("cpu"))
+    presets = chapters.load("cinn").PRESETS
+    given = {"overrides": {"precision": "bfloat16", "channels_last": True}, "device": "cpu"}
+    with pytest.raises(ConfigError, match="on a CPU"):
+        parameters.check(presets, given)
 
 
 def test_settings_of_the_hardware_close_the_table():
