@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from torch import nn
 from minilib import chapters, tinytown, training
 
 colour = chapters.load("cinn_colorization")
-SHALLOW = {"blocks": (1, 1, 2), "widths": (8, 8, 16)}
 TINY = dataclasses.replace(
     colour.SMOKE,
     size=16,
@@ -20,7 +20,6 @@ TINY = dataclasses.replace(
     zero_last=False,
     scenes=24,
     test_scenes=6,
-    **SHALLOW,
 )
 CPU = torch.device("cpu")
 
@@ -45,7 +44,14 @@ def log_det_by_autograd(layer, y, c):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"down": "reshape"}, {"mixing": "permutation"}, {"condition": "grey"}]
+    "changes",
+    [
+        {},
+        {"down": "reshape"},
+        {"turn": "fixed"},
+        {"mixing": "permutation", "regions": 3},
+        {"condition": "grey"},
+    ],
 )
 def test_all_scales_invert_and_have_autograds_log_determinant(changes):
     flow, net = built(dataclasses.replace(TINY, **changes))
@@ -58,13 +64,49 @@ def test_all_scales_invert_and_have_autograds_log_determinant(changes):
     assert abs(log_det_by_autograd(flow, y, c) - log_det.item()) < 1e-6
 
 
-def test_three_haar_stages_invert_too():
-    deep = {"blocks": (1, 1, 1, 2), "widths": (8, 8, 8, 16)}
-    config = dataclasses.replace(TINY, chroma=16, size=32, **deep)
-    flow, net = built(config)
+def test_details_and_the_rest_leave_and_a_few_numbers_stay():
+    flow, net = built(dataclasses.replace(TINY, chroma=16, size=32, regions=3))
     y, c = torch.randn(2, 2, 16, 16).double(), conditions(net, torch.rand(2, 1, 32, 32).double())
-    assert [stage.leaving for stage in flow.stages] == [(6, 8, 8), (6, 4, 4), (6, 2, 2), (0,)]
+    assert [s.leaving for s in flow.stages] == [(0,), (6, 8, 8), (0,), (122,), (0,)]
     torch.testing.assert_close(flow.inverse(flow(y, c)[0], c), y, rtol=0, atol=1e-9)
+
+
+def test_reflections_are_the_qr_decomposition_with_a_positive_diagonal():
+    torch.manual_seed(0)
+    maps = torch.randn(3, 4, 20).double()
+    normals, signs, triangle = colour.reflections(maps)
+    turned = torch.eye(20).double().expand(3, -1, -1)
+    for normal in normals:
+        turned = turned - 2 * (turned @ normal[:, :, None]) * normal[:, None]
+    turned = torch.cat([turned[..., :4] * signs[:, None], turned[..., 4:]], dim=2)
+    eye = torch.eye(20).double().expand(3, -1, -1)
+    torch.testing.assert_close(turned @ turned.mT, eye, rtol=0, atol=1e-12)
+    q, r = torch.linalg.qr(maps.mT)
+    positive = r.diagonal(dim1=1, dim2=2).sign()
+    torch.testing.assert_close(triangle.mT, positive[:, :, None] * r, rtol=0, atol=1e-5)
+    torch.testing.assert_close(turned[..., :4], positive[:, None] * q, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_the_turn_survives_a_region_that_is_not_there(empty):
+    torch.manual_seed(0)
+    maps, y = torch.rand(2, 3, 16).double(), torch.randn(2, 32).double()
+    maps[:, empty] = 0
+    z, log_det = colour.Turn()(y, maps)
+    assert (log_det == 0).all()
+    torch.testing.assert_close(z.square().sum(1), y.square().sum(1))
+    torch.testing.assert_close(colour.Turn().inverse(z, maps), y, rtol=0, atol=1e-12)
+
+
+def test_the_turn_gathers_each_region_and_leaves_nothing_of_it_elsewhere():
+    maps = torch.zeros(1, 2, 16).double()
+    maps[0, 0, 2:5], maps[0, 1, 5:11] = 1.0, 1.0
+    hues = torch.tensor([[0.5, -2.0], [1.0, 3.0]]).double()  # region, (a, b)
+    y = torch.einsum("kn,kc->cn", maps[0], hues).flatten()[None]
+    z, _ = colour.Turn()(y, maps)
+    expected = hues * torch.tensor([[3.0], [6.0]]).double().sqrt()
+    torch.testing.assert_close(z[0, :4], expected.flatten(), rtol=0, atol=1e-4)
+    assert z[0, 4:].abs().max() < 1e-4
 
 
 def test_every_colour_and_the_condition_reach_the_latent():
@@ -198,6 +240,27 @@ def test_tinytown_greys_hold_right_answers():
     assert ((y[:, None] == greys.y[[3, 4, 3]]).flatten(2).all(2).sum(1) == 1).all()
 
 
+def test_held_out_photographs_are_spread_and_never_trained_on(monkeypatch):
+    paths = [Path(f"{i}.jpg") for i in range(50)]
+    monkeypatch.setattr(colour.images, "list_images", lambda name, split, pattern: paths)
+    config = dataclasses.replace(TINY, scenes=40, test_scenes=5)
+    train, test = (photos.set.paths for photos in colour.photo_sets("any", config))
+    assert [path.stem for path in test] == ["0", "10", "20", "30", "40"]
+    assert len(train) == 40
+    assert not {*train} & {*test}
+
+
+def test_samples_follow_the_seed_and_differ_unless_the_latent_is_zero():
+    flow, net = (part.float() for part in built())
+    x = torch.rand(2, 1, 16, 16)
+    draw = [colour.sample(flow, net, x, 3, 8, seed) for seed in (1, 1, 2)]
+    assert draw[0].shape == (2, 3, 2, 8, 8)
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.allclose(draw[0], draw[2], atol=0.1)
+    cold = colour.sample(flow, net, x, 3, 8, 1, temperature=0.0)
+    torch.testing.assert_close(cold[:, 0], cold[:, 2])
+
+
 def trained(tmp_path, kept, steps=12):
     config = dataclasses.replace(TINY, init_std=0.0, zero_last=True, steps=steps, noise=0.1)
     data = colour.tinytown_greys(24, 1, config)
@@ -224,21 +287,21 @@ def test_training_lowers_the_loss_and_is_reproducible(tmp_path):
 def test_kept_features_stay_as_they_are_and_heads_train(tmp_path, kept):
     _, before, after = trained(tmp_path, kept)
     moved = {}
-    for part in ("bins", "vector"):
+    for part in ("bins", "regions"):
         pairs = zip(
             getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True
         )
         moved[part] = any(not torch.equal(p, q) for p, q in pairs)
-    assert moved == {"bins": not kept, "vector": True}
+    assert moved == {"bins": not kept, "regions": True}
 
 
 def test_the_guess_loss_is_the_cross_entropy_of_the_nearest_bin():
     torch.manual_seed(0)
-    net = colour.GreyFeatures()
+    net = colour.GreyFeatures(32, 4)
     y = torch.randn(3, 1, 2, 16, 16)
     net.centres.copy_(colour.colour_bins(y, colour.BINS, 0))
     features = net.features(torch.rand(3, 1, 32, 32))
-    share = nn.functional.pixel_shuffle(features[0][:, : 4 * colour.BINS], 2)
+    share = features[0]
     torch.testing.assert_close(share.sum(1), torch.ones(3, 16, 16))
     loss = 0.0
     for b, i, j in [(b, i, j) for b in range(3) for i in range(16) for j in range(16)]:
@@ -249,11 +312,13 @@ def test_the_guess_loss_is_the_cross_entropy_of_the_nearest_bin():
     torch.testing.assert_close(net.colours(features)[1, :, 4, 7], mean)
 
 
-def test_coarse_conditions_are_means_of_the_bins():
-    features = colour.GreyFeatures().features(torch.rand(2, 1, 32, 32))
-    whole = features[2].view(2, colour.BINS, 4, 2, 2).mean((2, 3, 4))
-    share = nn.functional.pixel_shuffle(features[0][:, : 4 * colour.BINS], 2)
-    torch.testing.assert_close(whole, share.mean((2, 3)))
+def test_the_conditions_have_the_resolutions_of_the_stages():
+    for kind in (colour.GreyFeatures, colour.RawGrey):
+        net = kind(32, 5)
+        found = conditions(net, torch.rand(2, 1, 32, 32))
+        fine, half = net.channels
+        shapes = [(fine, 16, 16), (half, 8, 8), (5, 64), (colour.VECTOR,)]
+        assert [tuple(c.shape[1:]) for c in found] == shapes
 
 
 def test_the_rivals_losses_have_their_closed_forms():
@@ -277,18 +342,18 @@ def test_the_latent_reaches_the_rivals_pictures():
     nets = colour.rival_networks(TINY, 176)
     c, z = torch.rand(2, 176, 4, 4), torch.randn(2, TINY.rival_latent)
     for name in ("cvae", "cgan"):
-        for p in nets[name].last.last.parameters():
-            nn.init.normal_(p)
         assert nets[name](c, z).shape == (2, 2, 8, 8)
         assert not torch.allclose(nets[name](c, z), nets[name](c, -z))
     assert nets["reader"](c, torch.randn(2, 2, 8, 8)).shape == (2, 2 * TINY.rival_latent)
 
 
-def test_frechet_distance_of_normals():
+def test_every_weight_of_a_fresh_rival_has_a_gradient():
     torch.manual_seed(0)
-    a = torch.randn(20_000, 3).double()
-    assert colour.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    assert colour.frechet_distance(a, 2 * a + 1) == pytest.approx(3 + 3, rel=0.05)
+    nets = colour.rival_networks(TINY, 176)
+    c, z, y = torch.rand(8, 176, 4, 4), torch.randn(8, TINY.rival_latent), torch.randn(8, 2, 8, 8)
+    for name, other in (("cvae", z), ("cgan", z), ("reader", y), ("judge", y)):
+        nets[name](c, other).square().mean().backward()
+        assert all(p.grad.abs().max() > 0 for p in nets[name].parameters()), name
 
 
 def test_the_tasks_need_the_sizes_of_their_networks():
