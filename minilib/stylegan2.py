@@ -4,7 +4,7 @@ Every weight is drawn from N(0, 1) and scaled at each use (``EqualConv2d``, ``Eq
 change of size is blurred (``Blur``), every activation is a leaky ReLU times sqrt(2) after a bias
 (``BiasedLeakyReLU``), and a style scales a convolution's inputs (``ModulatedConv2d``).
 
-Used by SinCUT in ``chapters/cut.md``; the styles are for the Swapping Autoencoder (still a draft).
+Used by SinCUT in ``chapters/cut.md``; the styles are the Swapping Autoencoder's.
 Letters: images and features are (B, C, H, W), a style w is (B, W).
 
 Source: Karras et al. 2020, *Analyzing and Improving the Image Quality of StyleGAN*.
