@@ -118,7 +118,11 @@ def _graph(
 
 
 def _finish(model: Any, weights: str) -> bytes:
-    """Strip what only a debugger reads (it names local paths), shrink the weights, serialise."""
+    """Strip what only a debugger reads (it names local paths), shrink the weights, serialise.
+
+    Raises:
+        Exception: onnx found the graph to be wrong.
+    """
     graph = model.graph
     for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info]:
         if hasattr(part, "metadata_props"):
@@ -130,6 +134,9 @@ def _finish(model: Any, weights: str) -> bytes:
     del graph.value_info[:]
     if weights == "float16":
         _store_half(graph)
+    from onnx import checker
+
+    checker.check_model(model, full_check=True)  # types too: what fails here fails in the browser
     return model.SerializeToString()
 
 
