@@ -357,8 +357,9 @@ def test_a_data_folder_that_is_a_file(tmp_path):
 
 
 SLOW = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, {tests!r})
 from test_download import data_set
 from minilib import install
