@@ -23,6 +23,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 
+from minilib.notebooks import keep_memory
+
 MOST_AT_ONCE = 4  # a page takes up to 2 GB
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in IPython's tracebacks
 
@@ -106,6 +108,7 @@ class Pages:
             return
         waiting.sort(key=lambda item: -item[1].stat().st_size)
         at_once = min(cores(), MOST_AT_ONCE, len(waiting))
+        keep_memory()
         began = time.perf_counter()
         with threads_per_page(at_once), ThreadPoolExecutor(at_once) as pool:
             futures: list[Future[None]] = [pool.submit(execute, cache, *item) for item in waiting]
