@@ -6,7 +6,9 @@ it as it would find the downloaded one.
 
 import bz2
 import gzip
+import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,51 @@ def single_images(root: Path) -> None:
         save(pixels(ord(domain), 300, 400, 3), folder / f"{domain}.jpg")
 
 
+def encoded(seed: int) -> bytes:
+    """A WebP file of random pixels, wider than high as LSUN's."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels(seed, SIDE, SIDE * 4 // 3, 3)).save(stream, "WEBP")
+    return stream.getvalue()
+
+
+def lmdb_file(values: list[bytes], page: int = 4096) -> bytes:
+    """An LMDB file: two meta pages, one leaf with all keys, each value on pages of its own."""
+    nodes, apart, number = [], b"", 3
+    for i, value in enumerate(values):
+        count = -(-(16 + len(value)) // page)
+        apart += (struct.pack("<QHHI", number, 0, 4, count) + value).ljust(count * page, b"\0")
+        low, high, key = len(value) & 0xFFFF, len(value) >> 16, f"{i:040d}".encode()
+        nodes.append(struct.pack("<HHHH", low, high, 1, len(key)) + key + struct.pack("<Q", number))
+        number += count
+    ends = [page - sum(map(len, nodes[:i])) for i in range(len(nodes) + 1)]
+    head = struct.pack("<QHHHH", 2, 0, 2, 16 + 2 * len(nodes), ends[-1])
+    leaf = (head + struct.pack(f"<{len(nodes)}H", *ends[1:])).ljust(ends[-1], b"\0")
+    leaf += b"".join(reversed(nodes))
+    free = struct.pack("<IHHQQQQQ", page, 8, 0, 0, 0, 0, 0, 2**64 - 1)
+    main = struct.pack("<IHHQQQQQ", 0, 0, 1, 0, 1, len(apart) // page, len(nodes), 2)
+    metas = [
+        struct.pack("<QHHI", i, 0, 8, 0) + struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 2**20)
+        + free + main + struct.pack("<QQ", number - 1, i)
+        for i in range(2)
+    ]  # fmt: skip
+    return b"".join(meta.ljust(page, b"\0") for meta in metas) + leaf + apart
+
+
+def lsun(root: Path, count: int = 8) -> None:
+    """Two databases; more than three photographs, as the first of the training set are held out."""
+    for split, n in (("train", count), ("val", COUNT)):
+        path = root / f"{split}_lmdb" / "data.mdb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(lmdb_file([encoded(i) for i in range(n)]))
+
+
+def imagenet(root: Path) -> None:
+    """A folder for each class."""
+    for split in ("train", "val"):
+        for k, kind in enumerate(("n01440764", "n01443537")):
+            photos(root / split / kind, numbered(".JPEG"), 10 * k)
+
+
 WRITERS = {
     **{name: lambda root, name=name: pairs(root, PAIRS[name]) for name in PAIRS},
     **dict.fromkeys(DOMAINS, domains),
@@ -207,6 +254,8 @@ WRITERS = {
     "afhq": classes,
     "ffhq": ffhq,
     "small_samples": single_images,
+    "lsun_bedroom": lsun,
+    "imagenet": imagenet,
 }
 
 

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from skimage.measure import moments_central
 from torch import nn
 
 from minilib import chapters
@@ -169,6 +170,94 @@ def test_our_flow_equals_frei_a_on_equal_weights():
     torch.testing.assert_close(z, their_z, rtol=0, atol=1e-9)
     torch.testing.assert_close(log_det, their_log_det, rtol=0, atol=1e-9)
     torch.testing.assert_close(flow.inverse(z, x), theirs(z, c=[x], rev=True)[0], rtol=0, atol=1e-9)
+
+
+def ink(size=16):
+    """An upright bar, a bit wider than one pixel, and what it becomes: a picture (1, size^2)."""
+    y = torch.zeros(size, size)
+    y[3:13, 7:9] = 0.8
+    return y
+
+
+def test_the_moments_are_skimages():
+    torch.manual_seed(0)
+    pictures = torch.rand(6, 10, 10) ** 3
+    found = cinn.moments(pictures.flatten(1), 10)
+    for picture, (width, thickness, slant) in zip(pictures, found.tolist(), strict=True):
+        m = moments_central(picture.numpy())
+        rr, cc, rc = (m[order] / m[0, 0] for order in ((2, 0), (0, 2), (1, 1)))
+        assert slant == pytest.approx(rc / rr, rel=1e-3, abs=1e-5)
+        assert width == pytest.approx(math.sqrt(cc - rc**2 / rr), rel=1e-3)
+        assert thickness == pytest.approx(m[0, 0] / math.sqrt(rr + cc), rel=1e-3)
+
+
+def test_each_moment_answers_to_its_own_change():
+    bar = ink()
+    sheared = torch.stack([row.roll((i - 8) // 2) for i, row in enumerate(bar)])
+    wide = torch.zeros(16, 16)
+    wide[3:13, 5:7], wide[3:13, 9:11] = 0.8, 0.8
+    grey = bar / 2
+    pictures = torch.stack([bar, sheared, wide, grey, bar.roll((2, 3), (0, 1))]).flatten(1)
+    width, thickness, slant = cinn.moments(pictures, 16).T
+    assert slant[1] == pytest.approx(0.5, abs=0.05)
+    assert slant[[0, 2, 3]].abs().max() < 1e-6
+    assert width[1] == pytest.approx(width[0].item(), abs=0.35)  # the shear is undone
+    assert width[2] > 3 * width[0]
+    assert thickness[3] == pytest.approx(thickness[0].item() / 2)
+    torch.testing.assert_close(cinn.moments(pictures, 16)[4], cinn.moments(pictures, 16)[0])
+
+
+def test_paper_white_is_taken_off_and_an_empty_picture_has_finite_moments():
+    bar = ink().flatten()[None]
+    found = cinn.moments(bar + 0.2 * (bar == 0), 16, floor=0.2)
+    torch.testing.assert_close(found[:, [0, 2]], cinn.moments(bar, 16)[:, [0, 2]])
+    assert cinn.moments(torch.zeros(1, 256), 16).isfinite().all()
+
+
+def test_class_means_leave_only_the_hand():
+    torch.manual_seed(0)
+    labels = torch.arange(40) % 10
+    value = torch.randn(40, 3)
+    left = cinn.less_class_mean(value + 5 * labels[:, None], labels)
+    torch.testing.assert_close(left, cinn.less_class_mean(value, labels), rtol=0, atol=1e-5)
+    for c in range(10):
+        assert left[labels == c].mean(dim=0).abs().max() < 1e-5
+    a, b = torch.randn(40, 2), torch.randn(40, 3)
+    expected = torch.corrcoef(torch.cat([a, b], dim=1).T)[:2, 2:]
+    torch.testing.assert_close(cinn.correlations(a, b), expected)
+
+
+def test_sensitive_axes_are_the_singular_vectors_of_the_stacked_jacobian():
+    flow, x = flow_of(9), cinn.one_hot(torch.arange(10)).double()
+    found = cinn.sensitive_axes(flow, x, 3)
+    origin = torch.zeros(9).double()
+    rows = [
+        torch.autograd.functional.jacobian(lambda z, c=c: flow.inverse(z[None], c[None])[0], origin)
+        for c in x
+    ]
+    vectors = torch.linalg.svd(torch.cat(rows), full_matrices=False).Vh[:3]
+    close = (found * vectors).sum(dim=1).abs()
+    torch.testing.assert_close(close, torch.ones(3).double(), rtol=0, atol=1e-6)
+
+
+def test_fitted_axes_find_the_directions_that_carry_the_moments():
+    torch.manual_seed(0)
+    z, ways = torch.randn(2000, 20), torch.linalg.qr(torch.randn(20, 3))[0].T
+    hand = z @ ways.T * torch.tensor([0.1, 3.0, -2.0]) + 0.05 * torch.randn(2000, 3)
+    found = cinn.fitted_axes(z + 7, hand)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    along = (found * ways).sum(dim=1)
+    assert (along * torch.tensor([1.0, 1.0, -1.0]) > 0.9).all()
+
+
+def test_a_hand_lent_to_its_own_digit_gives_that_digit_back():
+    flow, labels = flow_of(9).float(), torch.tensor([3, 7])
+    images = torch.rand(2, 1, 3, 3)
+    s, t = cinn.Hands(flow, labels)(images)
+    lender = cinn.Lender(cinn.Decoder(flow, 3))
+    torch.testing.assert_close(lender(s, t), images, rtol=0, atol=1e-4)
+    assert s.argmax(dim=1).tolist() == [3, 7]
+    assert not torch.allclose(lender(s.flip(0), t), images, atol=0.01)
 
 
 def test_the_tasks_need_the_sizes_of_their_data():

@@ -2,14 +2,17 @@ import copy
 import dataclasses
 import math
 from pathlib import Path
+from urllib.error import URLError
 
+import data_trees
 import numpy as np
 import pytest
 import torch
 from skimage.color import lab2rgb
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
-from minilib import chapters, tinytown, training
+from minilib import chapters, metrics, tinytown, training
 
 colour = chapters.load("cinn_colorization")
 TINY = dataclasses.replace(
@@ -240,14 +243,95 @@ def test_tinytown_greys_hold_right_answers():
     assert ((y[:, None] == greys.y[[3, 4, 3]]).flatten(2).all(2).sum(1) == 1).all()
 
 
-def test_held_out_photographs_are_spread_and_never_trained_on(monkeypatch):
+def test_held_out_photographs_are_spread_and_never_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINILIB_DATA", str(tmp_path))
+    (tmp_path / "any").mkdir()
     paths = [Path(f"{i}.jpg") for i in range(50)]
     monkeypatch.setattr(colour.images, "list_images", lambda name, split, pattern: paths)
     config = dataclasses.replace(TINY, scenes=40, test_scenes=5)
-    train, test = (photos.set.paths for photos in colour.photo_sets("any", config))
-    assert [path.stem for path in test] == ["0", "10", "20", "30", "40"]
+    train, test = (photos.chosen.tolist() for photos in colour.photo_sets("any", config))
+    assert test == [0, 10, 20, 30, 40]
     assert len(train) == 40
     assert not {*train} & {*test}
+
+
+def test_bedrooms_hold_out_the_first_and_imagenet_its_validation_split(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINILIB_DATA", str(tmp_path))
+    for name in ("lsun_bedroom", "imagenet"):
+        data_trees.plant(tmp_path, name)
+    config = dataclasses.replace(TINY, scenes=3, test_scenes=2)
+    train, test = colour.photo_sets("lsun_bedroom", config)
+    assert (test.chosen.tolist(), train.chosen.tolist()) == ([0, 1], [4, 5, 6])
+    train, test = colour.photo_sets("imagenet", config)
+    assert {p.parts[-3] for p in test.pictures.paths} == {"val"}
+    assert (test.chosen.tolist(), train.chosen.tolist()) == ([0, 3], [0, 1, 2])
+    greys = test.in_memory()
+    assert (greys.x.shape, greys.y.shape) == ((2, 1, 16, 16), (2, 1, 2, 8, 8))
+    x, y = test.batch(torch.tensor([1]))
+    assert torch.equal(x[0], greys.x[1])
+    assert torch.equal(y[0], greys.y[1, 0])
+
+
+def test_tags_belong_to_their_photographs(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINILIB_DATA", str(tmp_path))
+    data_trees.photos(tmp_path / "scenes" / "train", ["1.jpg", "3.jpg", "12.jpg", "20.jpg"])
+    assert colour.photo_tags("scenes", [Path("1.jpg")]) is None
+    table = "image,sea,trees\n12,1,0\n1,0,1\n20,1,1\n3,0,0\n"
+    (tmp_path / "scenes" / "train.csv").write_text(table)
+    train, test = colour.photo_sets("scenes", dataclasses.replace(TINY, test_scenes=2))
+    assert train.tags.tolist() == [[0, 0], [1, 1]]
+    assert test.in_memory().tags.tolist() == [[0, 1], [1, 0]]
+
+
+def test_the_pixelwise_error_takes_the_best_of_each_pixel():
+    samples, truth = torch.zeros(1, 2, 2, 1, 2), torch.zeros(1, 2, 1, 2)
+    samples[0, 0, :, 0, 0], samples[0, 1, :, 0, 1] = 5.0, 7.0
+    assert colour.pixelwise_error(samples, truth) == 0
+    truth[0, 0] = 4.0  # best: sample 2 at pixel 1 and sample 1 at pixel 2, 4^2 in a, 0 in b
+    assert colour.pixelwise_error(samples, truth) == pytest.approx(math.sqrt(8))
+    torch.manual_seed(0)
+    samples, truth = torch.randn(3, 8, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    assert colour.pixelwise_error(samples, truth) ** 2 < metrics.best_of_k_mse(samples, truth)
+
+
+def test_the_forest_knows_true_colours_and_not_grey_ones():
+    layout = tinytown.layouts(120, seed=3, size=32)
+    pictures = tinytown.render(layout, tinytown.styles(120, seed=3), "isoluminant")
+    seen, labels = colour.town_patches(pictures, layout, 30)
+    assert seen.shape == (3600, 27)
+    flat = torch.stack([layout.float()] * 3, dim=1)  # a picture whose colour is its label
+    patch, label = colour.town_patches(flat, layout, 30)
+    assert (patch[:, 4] == label).all()  # the middle of 3x3
+    forest = RandomForestClassifier(10, random_state=0).fit(seen[:3000], labels[:3000])
+    true = colour.right_labels(forest, pictures[100:], layout[100:])
+    grey = pictures[100:].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    assert true > 0.8
+    assert colour.right_labels(forest, grey, layout[100:]) < true - 0.1
+
+
+def test_the_likeliest_tag_is_scored():
+    pictures = torch.rand(40, 3, 8, 8) * 0.2
+    pictures[::2] += 0.7
+    tags = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1)
+    forest = RandomForestClassifier(5, random_state=0)
+    forest.fit(pictures.flatten(1).numpy(), tags.numpy())
+    assert colour.right_tags(forest, pictures, tags) == 1
+    assert colour.right_tags(forest, pictures, tags.flip(1)) == 0
+
+
+def test_inception_says_that_it_is_not_there_and_sees_bytes(monkeypatch, capsys):
+    module = "torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3"
+
+    def offline(*_):
+        raise URLError("no network")
+
+    monkeypatch.setattr(module, offline)
+    assert colour.inception(CPU) is None
+    assert "no FID" in capsys.readouterr().out
+    pictures = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    seen = colour.inception_features(lambda p: (p.flatten(1),), pictures, CPU)
+    assert seen.dtype == torch.uint8
+    assert seen[:, 0].tolist() == [0, 128, 255]
 
 
 def test_samples_follow_the_seed_and_differ_unless_the_latent_is_zero():

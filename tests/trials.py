@@ -135,6 +135,24 @@ def cinn(run) -> Trial:
     return Trial(state, step, lambda i: (y[batch(len(y), 8, i, run.seed)],), evaluate)
 
 
+def cinn_colorization(run) -> Trial:
+    """The last act, in which both networks train."""
+    m, c = chapters.load("cinn_colorization"), run.config
+    nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
+    flow, net = nets["cinn"], nets["conditions"]
+    state = m.make_state(flow, net, c.joint_steps, c)
+    train, test = m.photo_sets(run.plan.data, c)
+    step = m.make_step(flow, net, state.optimizers["cinn"], train, c, run.seed, run.device)
+
+    def evaluate() -> None:
+        flow.eval(), net.eval()
+        x, y = test.batch(torch.arange(1))
+        y_hat = m.sample(flow, net, x, 2, c.chroma, run.seed) * c.scale
+        run.metric("error", m.pixelwise_error(y_hat, y * c.scale))
+
+    return Trial(state, step, lambda i: m.draw(train, 2, i, run.seed, run.device), evaluate)
+
+
 def cgml_completion(run) -> Trial:
     m, c = chapters.load("cgml_completion"), run.config
     cgml = chapters.load("cgml")
@@ -206,7 +224,7 @@ DRIVERS = {
     driver.__name__: driver
     for driver in (
         bicyclegan, cyclegan, cut, cycada, spade, swapping_autoencoder, conditional_imle, cinn,
-        cgml_completion,
+        cinn_colorization, cgml_completion,
     )
 }  # fmt: skip
 TARGETS = {"gta5": "cityscapes", "usps": "mnist", "mnist": "usps", "svhn": "mnist"}
