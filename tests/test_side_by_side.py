@@ -241,6 +241,9 @@ def test_everyone_has_a_place_and_its_part_of_z():
     torch.testing.assert_close(tiles[:, :, 0, 0], layout)
     torch.testing.assert_close(tiles[:, :, 0, 1], Tint()(x, z).clamp(-1, 1))
     torch.testing.assert_close(tiles[:, :, 1, 1], (x[:, :3] + 0.1) / 2)
+    short = side.Everyone(samplers[:1], [3])(x, z)  # a layout and one answer: the third is blank
+    assert short.shape == (2, 3, 34, 3 * 34)
+    assert (short[..., 2 * 34 :] == 1).all()
 
 
 # --- time and memory ------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
-"""What a training step of CUT and FastCUT costs beside CycleGAN's: ``python tests/bench_cut.py``.
+"""What a training step costs beside CycleGAN's: ``python tests/bench_translation.py``.
 
-The released networks (9 blocks) at 128 pixels, batch 1, CPU, one thread; each method in a process
-of its own, so that peak memory is its own, and the methods in turn, so that a slow minute hits all.
-The result is a record in ``book/results/costs``, which the page on CUT and the ledger show.
-Not a test.
+    python tests/bench_translation.py              CUT and FastCUT; the page on CUT shows them
+    python tests/bench_translation.py bicyclegan   BicycleGAN, one pair both ways and one more real
+
+The released networks at 128 pixels, batch 1, CPU, one thread; each method in a process of its own,
+so that peak memory is its own, and the methods in turn, so that a slow minute hits all.
+The result is a record in ``book/results/costs``, which the ledger shows.  Not a test.
 """
 
+import argparse
 import dataclasses
 import json
 import platform
@@ -20,7 +23,11 @@ import torch
 from minilib import chapters, ledger, results
 
 STEPS, ROUNDS, SIZE = 3, 3, 128
-METHODS = ("cyclegan", "cyclegan_identity", "cut", "fastcut")
+YARDSTICKS = ("cyclegan", "cyclegan_identity")
+GROUPS = {
+    "translation": (*YARDSTICKS, "cut", "fastcut"),
+    "bicyclegan": (*YARDSTICKS, "bicyclegan"),
+}
 
 
 def cyclegan_step(name: str):
@@ -45,6 +52,17 @@ def cut_step(name: str):
     return nets, c.make_step(game, state, lambda i: batch, config.momentum)
 
 
+def bicyclegan_step(name: str):
+    """The networks, and one training step, of a variant of BicycleGAN on noise."""
+    b = chapters.load("bicyclegan")
+    config = dataclasses.replace(b.RELEASED, size=SIZE, critic_layers=2)
+    nets = b.networks(config)
+    state = b.make_state(nets, config)
+    pairs = torch.rand(2, 2, 3, SIZE, SIZE).sub(0.5).mul(2).unbind()
+    want = b.objective_of(name, config)
+    return nets, b.make_step(nets, state.optimizers, lambda i: pairs, want)
+
+
 def seconds(step, i: int) -> float:
     """Processor time of one step."""
     began = time.process_time()
@@ -56,10 +74,11 @@ def one(name: str) -> None:
     """Print one method's row: median seconds per step, peak memory, parameters."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    nets, step = (cyclegan_step if name.startswith("cyclegan") else cut_step)(name)
+    chapter = name.removesuffix("_identity").removeprefix("fast")
+    steps_of = {"cyclegan": cyclegan_step, "cut": cut_step, "bicyclegan": bicyclegan_step}
+    nets, step = steps_of[chapter](name)
     seconds(step, 0)
     times = [seconds(step, i) for i in range(1, STEPS + 1)]
-    chapter = "cyclegan" if name.startswith("cyclegan") else "cut"
     row = {
         "chapter": chapter, "preset": "full", "task": name, "batch": 1, "shape": [3, SIZE, SIZE],
         "parameters": sum(map(chapters.count_parameters, nets.values())),
@@ -75,18 +94,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def main() -> None:
-    """Every method in turn, several times; the medians become a record of costs."""
+def main(group: str) -> None:
+    """Every method of a group in turn, several times; the medians become a record of costs."""
     torch.set_num_threads(1)
     record = {
         "device": results.device_name(torch.device("cpu")), "torch": torch.__version__,
         "python": platform.python_version(), "commit": results.commit(),
         "lock": results.lock_hash(), "started": now(),
     }  # fmt: skip
-    found = {name: [] for name in METHODS}
+    found = {name: [] for name in GROUPS[group]}
     for _ in range(ROUNDS):
-        for name in METHODS:
-            command = [sys.executable, __file__, name]
+        for name in found:
+            command = [sys.executable, __file__, "--one", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
     rows = []
@@ -96,11 +115,15 @@ def main() -> None:
         }
         rows.append(measured[0] | middle | {"steps": STEPS * ROUNDS})
         print(f"{name:20}{rows[-1]['seconds']:8.2f} s{rows[-1]['peak_memory_mb']:8.0f} MB")
-    out = ledger.COSTS / "translation_cpu.json"
+    out = ledger.COSTS / f"{group}_cpu.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record | {"finished": now(), "rows": rows}, indent=1) + "\n")
     ledger.read_costs(out)
 
 
 if __name__ == "__main__":
-    one(sys.argv[1]) if len(sys.argv) > 1 else main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("group", nargs="?", default="translation", choices=GROUPS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    one(options.one) if options.one else main(options.group)
