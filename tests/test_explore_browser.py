@@ -7,7 +7,6 @@ and are built here from small random networks, so that every picture can be comp
 import base64
 import functools
 import gzip
-import http.server
 import io
 import json
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Visit, _QuietHandler
+from conftest import Visit, _QuietHandler, _QuietServer
 from explorer_cases import Case, cases, matching, real_or_fake
 from PIL import Image
 
@@ -87,7 +86,7 @@ def write_page(path: Path, explorers: list[Any]) -> None:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     handler = functools.partial(_QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _QuietServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

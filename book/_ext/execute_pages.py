@@ -8,6 +8,7 @@ execution cache (jupyter-cache), where MyST-NB finds it.
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -26,6 +27,7 @@ from sphinx.errors import SphinxError
 from minilib.notebooks import keep_memory
 
 MOST_AT_ONCE = 4  # a page takes up to 2 GB
+WRITING = threading.Lock()  # pages with the same cells share a folder of the cache
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in IPython's tracebacks
 
 
@@ -71,7 +73,8 @@ def execute(cache: JupyterCacheAbstract, docname: str, path: Path, page: Noteboo
     if result.err is not None:
         raise PageFailed(f"{docname}\n{COLOURS.sub('', result.exc_string or '')}")
     bundle = CacheBundleIn(page, str(path), data={"execution_seconds": result.time})
-    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    with WRITING:
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     print(f"  executed  {docname} in {result.time:.0f} s", flush=True)
 
 
