@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -137,8 +138,8 @@ def _z(state: dict, count: int = 1) -> Tensor:
     return torch.tensor(state["z"])[None].expand(count, -1)
 
 
-def cases() -> dict[str, Case]:
-    """All kinds; the same networks and inputs every time."""
+def parts() -> SimpleNamespace:
+    """The networks and inputs of all cases; the same every time."""
     torch.manual_seed(0)
     mlp, grid, flow = Mlp().eval(), Grid().eval(), FlowInverse().eval()
     conv32, conv64 = Conv(32).eval(), Conv(64, 32).eval()
@@ -156,79 +157,117 @@ def cases() -> dict[str, Case]:
     z4, z5, z6, z8, z64 = (torch.randn(n) for n in (4, 5, 6, 8, 64))
     other6, other8 = torch.randn(6), torch.randn(8)
     path = torch.stack([torch.lerp(z8, other8, t) for t in torch.linspace(0, 1, 6)])
-    pad, slider = ".mx-pad", ".mx-slider input"
+    return SimpleNamespace(**locals())
+
+
+def latent_cases(p: SimpleNamespace) -> dict[str, Case]:
+    """Explorers of a latent, for every kind of answer."""
+    pad, explorer = ".mx-pad", explore.LatentExplorer
 
     def condition(state: dict) -> Tensor:
-        return eye[state["condition"]][None]
-
-    def painted(state: dict) -> Tensor:
-        x = nn.functional.one_hot(torch.tensor(state["layout"]).view(1, 32, 32), 4)
-        return renderer(x.permute(0, 3, 1, 2).float(), _z(state))
-
-    def swapped(state: dict) -> Tensor:
-        structure = Encoder()(views)[0][state["structure"]][None]
-        return generator(structure, torch.tensor(state["code"])[None])
+        return p.eye[state["condition"]][None]
 
     return {
         "image": Case(
-            lambda: explore.LatentExplorer(
-                mlp, z6, conditions=named, condition_images=torch.rand(3, 1, 8, 8), caption="Digits"
+            lambda: explorer(
+                p.mlp,
+                p.z6,
+                conditions=p.named,
+                condition_images=torch.rand(3, 1, 8, 8),
+                caption="Digits",
             ),
-            lambda s: mlp(_z(s), condition(s)),
+            lambda s: p.mlp(_z(s), condition(s)),
             pad,
         ),
         "images": Case(
-            lambda: explore.LatentExplorer(grid, z6, output="images"), lambda s: grid(_z(s)), pad
+            lambda: explorer(p.grid, p.z6, output="images"), lambda s: p.grid(_z(s)), pad
         ),
         "row": Case(
-            lambda: explore.LatentExplorer(
-                flow, z64, directions=turn, conditions=labels, output="row", weights="float32"
+            lambda: explorer(
+                p.flow,
+                p.z64,
+                directions=p.turn,
+                conditions=p.labels,
+                output="row",
+                weights="float32",
             ),
-            lambda s: flow(_z(s, 10), torch.arange(10)),
+            lambda s: p.flow(_z(s, 10), torch.arange(10)),
             pad,
             tolerance=1e-4,
         ),
-        "conv32": Case(lambda: explore.LatentExplorer(conv32, z8), lambda s: conv32(_z(s)), pad),
+        "conv32": Case(lambda: explorer(p.conv32, p.z8), lambda s: p.conv32(_z(s)), pad),
         "conv64": Case(
-            lambda: explore.LatentExplorer(conv64, z8), lambda s: conv64(_z(s)), pad, median=50.0
+            lambda: explorer(p.conv64, p.z8), lambda s: p.conv64(_z(s)), pad, median=50.0
         ),
         "points": Case(
-            lambda: explore.LatentExplorer(
-                flat, z4, output="points", background={"circle": circle}
-            ),
-            lambda s: flat(_z(s)),
+            lambda: explorer(p.flat, p.z4, output="points", background={"circle": p.circle}),
+            lambda s: p.flat(_z(s)),
             pad,
         ),
         "points3": Case(
-            lambda: explore.LatentExplorer(
-                solid, z4, conditions=named, output="points", point_style="lines"
+            lambda: explorer(
+                p.solid, p.z4, conditions=p.named, output="points", point_style="lines"
             ),
-            lambda s: solid(_z(s), condition(s)),
+            lambda s: p.solid(_z(s), condition(s)),
             pad,
         ),
+    }
+
+
+def other_cases(p: SimpleNamespace) -> dict[str, Case]:
+    """Between two latents, along a training, by painting, by swapping."""
+    slider = ".mx-slider input"
+
+    def condition(state: dict) -> Tensor:
+        return p.eye[state["condition"]][None]
+
+    def painted(state: dict) -> Tensor:
+        x = nn.functional.one_hot(torch.tensor(state["layout"]).view(1, 32, 32), 4)
+        return p.renderer(x.permute(0, 3, 1, 2).float(), _z(state))
+
+    def swapped(state: dict) -> Tensor:
+        structure = Encoder()(p.views)[0][state["structure"]][None]
+        return p.generator(structure, torch.tensor(state["code"])[None])
+
+    return {
         "interpolate": Case(
-            lambda: explore.Interpolator(mlp, z6, other6, conditions=named, mode="spherical"),
-            lambda s: mlp(_z(s), condition(s)),
+            lambda: explore.Interpolator(
+                p.mlp, p.z6, p.other6, conditions=p.named, mode="spherical"
+            ),
+            lambda s: p.mlp(_z(s), condition(s)),
             slider,
         ),
         "steps": Case(
-            lambda: explore.StepExplorer(decoder=conv32, zs=path), lambda s: conv32(_z(s)), slider
+            lambda: explore.StepExplorer(decoder=p.conv32, zs=p.path),
+            lambda s: p.conv32(_z(s)),
+            slider,
         ),
         "paint": Case(
             lambda: explore.LayoutPainter(
-                renderer, layout, paints, z5, style_images=views[:2], style_latents=styles
+                p.renderer,
+                p.layout,
+                p.paints,
+                p.z5,
+                style_images=p.views[:2],
+                style_latents=p.styles,
             ),
             painted,
             ".mx-paper",
             frames_move=False,
         ),
         "swap": Case(
-            lambda: explore.SwapExplorer(Encoder(), generator, views, directions=eye[:2]),
+            lambda: explore.SwapExplorer(Encoder(), p.generator, p.views, directions=p.eye[:2]),
             swapped,
             ".mx-slider input",
             frames_move=False,
         ),
     }
+
+
+def cases() -> dict[str, Case]:
+    """All kinds; the same networks and inputs every time."""
+    p = parts()
+    return latent_cases(p) | other_cases(p)
 
 
 def matching() -> Any:
