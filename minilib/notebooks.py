@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minilib import chapters, processes
 from minilib.config import ConfigError
@@ -21,6 +21,10 @@ from minilib.paths import BUILD, CHAPTERS, data_root
 from minilib.processes import World
 from minilib.results import LIBRARY
 from minilib.tables import duration
+
+KERNEL_START = 300  # seconds; a busy machine takes more than the usual 60
+STARTS = 3  # how often a kernel that dies at its start is tried
+T = TypeVar("T")
 
 
 class ChapterHandler:
@@ -71,6 +75,23 @@ def keep_memory() -> None:
     """
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+
+
+def started(execute: Callable[[], T]) -> T:
+    """Execute; once more where the kernel died before it was there, for then nothing has run.
+
+    Kernels that start at the same time now and then pick the same port, and one of them dies.
+
+    Raises:
+        Exception: whatever ``execute`` raises otherwise, or at its third try.
+    """
+    for _ in range(STARTS - 1):
+        try:
+            return execute()
+        except RuntimeError as error:
+            if not str(error).startswith("Kernel died before replying"):
+                raise
+    return execute()
 
 
 def run(
@@ -176,12 +197,15 @@ def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
     warnings.filterwarnings("ignore", "the file is not specified with any extension")
     failed: list[BaseException] = []
 
+    def execute() -> None:
+        papermill.execute_notebook(
+            f"chapter://{chapter}", str(output), parameters=parameters, kernel_name="python3",
+            cwd=str(CHAPTERS), progress_bar=sys.stderr.isatty(), start_timeout=KERNEL_START,
+        )  # fmt: skip
+
     def work() -> None:
         try:
-            papermill.execute_notebook(
-                f"chapter://{chapter}", str(output), parameters=parameters, kernel_name="python3",
-                cwd=str(CHAPTERS), progress_bar=sys.stderr.isatty(),
-            )  # fmt: skip
+            started(execute)
         except BaseException as error:
             failed.append(error)
 

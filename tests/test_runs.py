@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from minilib import __main__ as cli
-from minilib import chapters, folders, paths, results, runs
+from minilib import chapters, folders, notebooks, paths, results, runs
 from minilib.config import ConfigError, Plan, option
 
 
@@ -329,6 +329,29 @@ def test_a_pipe_that_closes_early_is_no_error():
     assert listing.returncode == 0
 
 
+def test_a_kernel_that_died_at_its_start_is_started_again():
+    errors = [RuntimeError("Kernel died before replying to kernel_info")] * 2
+    tried = []
+
+    def execute():
+        tried.append(0)
+        if len(tried) <= len(errors):
+            raise errors[len(tried) - 1]
+        return "done"
+
+    assert notebooks.started(execute) == "done"
+    assert len(tried) == 3
+    tried.clear()
+    errors.append(errors[0])
+    with pytest.raises(RuntimeError, match="Kernel died"):
+        notebooks.started(execute)
+    tried.clear()
+    errors[0] = RuntimeError("a cell failed")
+    with pytest.raises(RuntimeError, match="a cell failed"):
+        notebooks.started(execute)
+    assert len(tried) == 1
+
+
 @pytest.mark.chapter
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, number):
@@ -338,10 +361,11 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, number):
     history = tmp_path / "out" / "cinn" / "history.jsonl"
     deadline = time.time() + 300
     while time.time() < deadline and not (history.exists() and history.stat().st_size):
+        assert process.poll() is None, process.communicate()[1][-2000:]
         time.sleep(0.1)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, error[-2000:]
     last = error.strip().splitlines()[-1]
     assert last.startswith("minilib: stopped; go on with: python -m minilib run cinn --resume")
     assert "Traceback" not in error

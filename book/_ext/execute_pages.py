@@ -24,7 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 
-from minilib.notebooks import keep_memory
+from minilib.notebooks import KERNEL_START, keep_memory, started
 
 MOST_AT_ONCE = 4  # a page takes up to 2 GB
 WRITING = threading.Lock()  # pages with the same cells share a folder of the cache
@@ -69,7 +69,11 @@ def execute(cache: JupyterCacheAbstract, docname: str, path: Path, page: Noteboo
         PageFailed: a cell raised; the message holds its traceback.
     """
     print(f"  executing {docname} ...", flush=True)
-    result = single_nb_execution(page, cwd=str(path.parent), timeout=-1, allow_errors=False)
+    result = started(
+        lambda: single_nb_execution(
+            page, str(path.parent), -1, allow_errors=False, startup_timeout=KERNEL_START
+        )
+    )
     if result.err is not None:
         raise PageFailed(f"{docname}\n{COLOURS.sub('', result.exc_string or '')}")
     bundle = CacheBundleIn(page, str(path), data={"execution_seconds": result.time})
