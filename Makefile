@@ -67,7 +67,7 @@ book: $(VENV)/.ready $(NPM)/.ready
 
 test: $(VENV)/.ready $(NPM)/.ready
 	@$(BIN)/python -m minilib.explore.build
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --durations 15 $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --durations 40 $(TESTS)
 
 # --- everything else -----------------------------------------------------------------------------
 

@@ -151,16 +151,15 @@ def read_costs(path: Path) -> dict[str, Any]:
     Raises:
         LedgerError: not JSON, or it does not fit ``book/results/schema/costs.json``.
     """
-    import jsonschema  # only here: reading run records needs none
+    import fastjsonschema
 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema.validate(found, json.loads((SCHEMAS / "costs.json").read_text("utf-8")))
+        fastjsonschema.validate(json.loads((SCHEMAS / "costs.json").read_text("utf-8")), found)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LedgerError(f"{path.name} is not a record of costs: {error}") from None
-    except jsonschema.ValidationError as error:
-        place = ".".join(map(str, error.absolute_path)) or "record"
-        raise LedgerError(f"{path.name}: {place}: {error.message.splitlines()[0]}") from None
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise LedgerError(f"{path.name}: {results.misfit(error)}") from None
     return dict(found)
 
 

@@ -298,7 +298,7 @@ def test_cells_and_claim_of_every_chapter_are_those_of_jupytext(chapter):
 
 WITHOUT = """
 import sys
-for name in ("jupytext", "jsonschema", "yaml", "nbformat"):
+for name in ("jupytext", "fastjsonschema", "yaml", "nbformat"):
     sys.modules[name] = None
 from minilib import chapters, results
 print(chapters.claim("cinn"), chapters.load("cinn").__name__, len(results.code_hashes("cinn")))

@@ -14,7 +14,7 @@ import pytest
 from minilib import chapters, confirm, results
 
 TRAINED = [name for name in chapters.names() if "run.train" in chapters.path_of(name).read_text()]
-CHOSEN = TRAINED if os.environ.get("MINILIB_KILL_ALL") else ["mode_collapse"]
+CHOSEN = TRAINED if os.environ.get("MINILIB_KILL_ALL") else ["cgml_spectral"]
 KILLER = """
 import os, signal
 from minilib import training
