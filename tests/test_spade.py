@@ -266,6 +266,35 @@ def prop_weights(s):
     close(ten["gan"], one["gan"].detach())
 
 
+def prop_kl_weight_grows(s):
+    """In ``kl_steps`` steps from nothing to its own weight, and no further."""
+
+    def kl_of(i, kl_steps):
+        torch.manual_seed(0)
+        nets = s.networks(TINY)
+        x, y = tinytown.one_hot(tinytown.layouts(2, 0, 32)), torch.rand(2, 3, 32, 32) * 2 - 1
+        optimizers, want = s.make_state(nets, TINY).optimizers, s.objective_of(TINY)
+        return s.make_step(nets, optimizers, None, lambda _: (x, y), want, kl_steps)(i)["kl"]
+
+    whole = kl_of(0, 0)
+    for i, share in ((0, 0.25), (2, 0.75), (9, 1.0)):
+        close(kl_of(i, 4), share * whole)
+
+
+def prop_the_code_is_everywhere_when_asked(s):
+    """Beside the map, z reaches a layer even where the features say nothing; else it does not."""
+    for everywhere in (True, False):
+        torch.manual_seed(0)
+        config = dataclasses.replace(TINY, everywhere=everywhere, spectral=False)
+        generator = s.initialise(s.make_generator(config), 1.0).eval()
+        assert generator.blocks[0].norms[0].embed.in_channels == 10 + 4 * everywhere
+        nn.init.zeros_(generator.start.weight)
+        x, z = tinytown.one_hot(tinytown.layouts(1, 0, 32)), torch.randn(1, 4)
+        with torch.no_grad():
+            same = torch.equal(generator(x, z), generator(x, -z))
+        assert same != everywhere
+
+
 def prop_generator_step_spares_the_discriminator(s):
     """G's terms reach G and E, and leave no gradient in D."""
     terms, nets = terms_of(s)
@@ -334,6 +363,11 @@ FAULTS = {  # (what stands in the chapter, what a fault makes of it): the proper
     ("torch.stack(terms).sum() / len(real)", "torch.stack(terms).mean()"): "prop_matching",
     ("[w * F.l1_loss(b, a) for", "[F.l1_loss(b, a) for"): "prop_perceptual",
     ("want.kl * bicyclegan.loss_kl", "bicyclegan.loss_kl"): "prop_weights",
+    ("kl=share * want.kl", "kl=want.kl"): "prop_kl_weight_grows",
+    ("share = min(1.0, (i + 1)", "share = max(0.0, (i + 1)"): "prop_kl_weight_grows",
+    ("bicyclegan.tile(w, x)", "bicyclegan.tile(0 * w, x)"): (
+        "prop_the_code_is_everywhere_when_asked"
+    ),
     ("functools.partial(bicyclegan.frozen, nets[\"discriminator\"])", "nets[\"discriminator\"]"): (
         "prop_generator_step_spares_the_discriminator"
     ),
@@ -421,7 +455,9 @@ def tree(root, name, config):
 def test_real_data_in_its_own_layout_makes_one_step(task, tmp_path, monkeypatch):
     monkeypatch.setenv("MINILIB_DATA", str(tmp_path))
     plan = spade.PRESETS["full"][task]
-    config = dataclasses.replace(plan.config, **NARROW, batch=1, weight_perceptual=0.0)
+    sizes = ("height", "width", "load_height", "load_width", "encoder_side")
+    quarter = {name: getattr(plan.config, name) // 4 for name in sizes}
+    config = dataclasses.replace(plan.config, **NARROW, **quarter, batch=1, weight_perceptual=0.0)
     tree(tmp_path, plan.data, config)
     pairs = spade.open_pairs(plan.data, config)
     assert len(spade.open_pairs(plan.data, config, held_out=True)) == 3
