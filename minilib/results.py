@@ -184,8 +184,12 @@ def code_hashes(chapter: str) -> dict[str, str]:
 
     Comments, blank lines and blanks at line ends do not count.
     """
-    code = sorted(reached(chapter).items())
-    return {name: _digest(chapters.code_text(text).encode()) for name, text in code}
+    return {name: _code_digest(text) for name, text in sorted(reached(chapter).items())}
+
+
+@functools.cache  # the same files are looked at for many records
+def _code_digest(text: str) -> str:
+    return _digest(chapters.code_text(text).encode())
 
 
 def _digest(data: bytes) -> str:
@@ -212,9 +216,15 @@ def reached(chapter: str) -> dict[str, str]:
 
 def _used(name: str, code: str) -> set[str]:
     """The files that the code of file ``name`` imports or loads itself."""
-    loaded = chapters.loaded_chapters(code) & set(chapters.names())
-    modules = {file for module in _imports(name, code) for file in _module_files(module)}
-    return {f"chapters/{chapter}.md" for chapter in loaded} | modules
+    loaded, imports = _named(name, code)
+    modules = {file for module in imports for file in _module_files(module)}
+    return {f"chapters/{chapter}.md" for chapter in loaded & set(chapters.names())} | modules
+
+
+@functools.cache
+def _named(name: str, code: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The chapters that the code of file ``name`` loads, and what it imports."""
+    return frozenset(chapters.loaded_chapters(code)), frozenset(_imports(name, code))
 
 
 def _source(name: str) -> str:
