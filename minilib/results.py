@@ -199,12 +199,15 @@ def _digest(data: bytes) -> str:
 def reached(chapter: str) -> dict[str, str]:
     """A chapter's code, and what that imports or loads, directly or not.
 
+    Cells with the tag ``record`` only look at committed records, and are left out.
+
     Returns:
         {"chapters/NAME.md" or "minilib/NAME.py": source}; of the chapters that are loaded, the
         definitions only.
     """
     top = f"chapters/{chapter}.md"
-    found = {top: chapters.python(chapters.path_of(chapter).read_text(encoding="utf-8"))}
+    cells = chapters.cells(chapters.path_of(chapter).read_text(encoding="utf-8"))
+    found = {top: "\n".join(chapters._plain(c.source) for c in cells if "record" not in c.tags)}
     waiting = [top]
     while waiting:
         name = waiting.pop()

@@ -137,6 +137,11 @@ def test_a_code_hash_ignores_comments_and_layout_and_nothing_else(tiny):
     assert before["chapters/tiny.md"] == "75384ec62978"  # the same with every version of Python
     tiny.write_text(TINY.replace("class Thing:\n", "class Thing:  # a remark\n\n"))
     assert results.code_hashes("tiny") == before
+    shows = "\n```{code-cell} ipython3\n:tags: [record]\n\nprint('of records')\n```\n"
+    tiny.write_text(TINY + shows)
+    assert results.code_hashes("tiny") == before
+    tiny.write_text(TINY + shows.replace("record]", "hide-input]"))
+    assert results.code_hashes("tiny") != before
     tiny.write_text(TINY.replace(", 2)}", ", 3)}"))
     assert results.code_hashes("tiny") != before
 

@@ -253,6 +253,10 @@ def test_lint_of_chapters_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     text = "\n".join(lint.findings(page))
     assert "F821" in text
     assert "42 lines" in text
+    page.write_text(
+        f"{header}```{{code-cell}} ipython3\n:tags: [record]\n\nrun.metric('a', 1)\n```\n"
+    )
+    assert "has the tag 'record', but calls run.metric(" in "\n".join(lint.findings(page))
 
 
 # --- the build -----------------------------------------------------------------------------------

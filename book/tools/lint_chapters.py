@@ -14,6 +14,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_CELL = 35  # lines
+MEASURES = ("run.metric(", "run.train(", "run.parameters(", "run.target(")
 
 
 def pages() -> list[Path]:
@@ -46,10 +47,20 @@ def long_cells(page: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
             yield f"{name}: code cell {number} has {lines} lines, {LONGEST_CELL} at most"
 
 
+def measuring_records(page: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """Cells tagged as mere readers of records, which do more than that."""
+    for number, cell in enumerate([c for c in notebook.cells if c.cell_type == "code"], start=1):
+        does = [call for call in MEASURES if call in cell.source]
+        if "record" in cell.metadata.get("tags", []) and does:
+            name = page.relative_to(ROOT).as_posix()
+            yield f"{name}: code cell {number} has the tag 'record', but calls {does[0]}...)"
+
+
 def findings(page: Path) -> list[str]:
     """Everything to mend in one page."""
     notebook = jupytext.read(page, fmt="md:myst")
-    return [*ruff_findings(page, notebook), *long_cells(page, notebook)]
+    looks = (ruff_findings, long_cells, measuring_records)
+    return [line for look in looks for line in look(page, notebook)]
 
 
 def main() -> int:
