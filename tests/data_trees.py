@@ -27,6 +27,7 @@ PAIRS = {
     "edges2handbags": ("train", "val"),
     "night2day": ("train", "val", "test"),
     "edges_shoes_bags": ("train", "val"),
+    "own_pairs": ("train", "val"),
 }
 DOMAINS = ("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo")
 PALETTE = [(128, 64, 128), (70, 70, 70), (107, 142, 35), (70, 130, 180)]  # Cityscapes' colours
@@ -238,6 +239,21 @@ def imagenet(root: Path) -> None:
             photos(root / split / kind, numbered(".JPEG"), 10 * k)
 
 
+def stl10(root: Path) -> None:
+    """Binary files of 96 pixels a side, columns first, and their labels."""
+    root.mkdir(parents=True)
+    for split in ("train", "test", "unlabeled"):
+        (root / f"{split}_X.bin").write_bytes(pixels(0, COUNT, 3, 96, 96).tobytes())
+    for split in ("train", "test"):
+        (root / f"{split}_y.bin").write_bytes(pixels(1, COUNT, high=10).tobytes())
+
+
+def paris_streetview(root: Path) -> None:
+    """Two folders of the paper's authors."""
+    photos(root / "paris_train_original", numbered(".JPG"))
+    photos(root / "paris_eval_gt", numbered(".png"), 10)
+
+
 WRITERS = {
     **{name: lambda root, name=name: pairs(root, PAIRS[name]) for name in PAIRS},
     **dict.fromkeys(DOMAINS, domains),
@@ -256,6 +272,9 @@ WRITERS = {
     "small_samples": single_images,
     "lsun_bedroom": lsun,
     "imagenet": imagenet,
+    "stl10": stl10,
+    "celeba_hq": lambda root: photos(root, numbered(".jpg")),
+    "paris_streetview": paris_streetview,
 }
 
 

@@ -26,6 +26,7 @@ SMALLER = {  # only what three images, or weights that are not here, do not allo
     "conditional_imle": {"pool": 2, "draws": 2, "distance": "pixels"},
     "cinn": {"batch": 64},
     "cgml_completion": {"batch": 64},
+    "cgml_images": {"batch": 2, "inner": 2},
     "swapping_autoencoder": {"batch": 2},
     "cinn_colorization": {"batch": 2, "test_scenes": 2},
 }

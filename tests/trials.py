@@ -180,6 +180,30 @@ def cgml_completion(run) -> Trial:
     return Trial(state, step, lambda i: (y[m.training.batch_indices(len(y), 8, i, 0)],), evaluate)
 
 
+def cgml_images(run) -> Trial:
+    m, c = chapters.load("cgml_images"), run.config
+    nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
+    nets = {n: nets[n] for n in ("encoder", "generator", *m.PARTS["cgml"])}
+    state = m.make_state(nets, c.rate, c.steps)
+    batches = m.make_batches(m.open_examples(run.plan.data, c), c.batch, run.seed, run.device)
+    error = m.make_error(c.uniform, c.bins)
+    step = m.make_cgml_step(nets, state.optimizers, batches, error, c)
+
+    def evaluate() -> None:
+        x, y = m.open_examples(run.plan.data, c, held_out=True).read(torch.arange(1), 0)
+        z = m.draw_latents((2, 1), c.latent, x)
+        for net in nets.values():
+            net.eval()
+        y_hat = m.answers(nets, x, z, 2, c.alpha)
+        run.metric("error", (y - y_hat[:, 0]).abs().mean())
+
+    def seen(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(m.training.step_seed(run.seed, i))  # holes are drawn as they are read
+        return batches(i)
+
+    return Trial(state, step, seen, evaluate)
+
+
 def swapping_autoencoder(run) -> Trial:
     m, c = chapters.load("swapping_autoencoder"), run.config
     nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
@@ -224,7 +248,7 @@ DRIVERS = {
     driver.__name__: driver
     for driver in (
         bicyclegan, cyclegan, cut, cycada, spade, swapping_autoencoder, conditional_imle, cinn,
-        cinn_colorization, cgml_completion,
+        cinn_colorization, cgml_completion, cgml_images,
     )
 }  # fmt: skip
 TARGETS = {"gta5": "cityscapes", "usps": "mnist", "mnist": "usps", "svhn": "mnist"}
