@@ -4,7 +4,7 @@
     python data_scripts/modelnet10.py --from DIR   from a copy in the folder DIR
     python data_scripts/modelnet10.py --check      read all files again and compare
 
-Used by: cgml.  Lies in: CLASS/{train,test}/*.off.
+Used by: cgml_spectral.  Lies in: CLASS/{train,test}/*.off.
 """
 
 from minilib.install import command

@@ -4,7 +4,7 @@
     python data_scripts/shapenet.py --from DIR   from a copy in the folder DIR
     python data_scripts/shapenet.py --check      read all files again and compare
 
-Used by: cgml.  Lies in: CATEGORY/MODEL/model.obj.
+Used by: cgml_spectral.  Lies in: CATEGORY/MODEL/model.obj.
 """
 
 from minilib.install import command
