@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,34 @@ def lsun(root: Path, count: int = 8) -> None:
         path.write_bytes(lmdb_file([encoded(i) for i in range(n)]))
 
 
+def png16(numbers: np.ndarray) -> bytes:
+    """A PNG with 16-bit RGB, the numbers (H, W) in its first channel."""
+    height, width = numbers.shape
+    wide = np.zeros((height, width, 3), ">u2")
+    wide[..., 0] = numbers
+    wide[..., 1] = 777  # the instance, which nobody asked for
+    rows = b"".join(b"\0" + row.tobytes() for row in wide)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        length, check = struct.pack(">I", len(body)), struct.pack(">I", zlib.crc32(kind + body))
+        return length + kind + body + check
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def synthia(root: Path) -> None:
+    """Three drives, pictures and maps of 16 bits a channel."""
+    for drive in ("04-FALL", "04-WINTER", "05-WINTER"):
+        folder = root / f"SYNTHIA-SEQS-{drive}"
+        for i, name in enumerate(numbered(".png")):
+            save(pixels(i, SIDE, SIDE, 3), folder / "RGB/Stereo_Left/Omni_F" / name)
+            path = folder / "GT/LABELS/Stereo_Left/Omni_F" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png16(pixels(i, SIDE, SIDE, high=13)))
+
+
 def imagenet(root: Path) -> None:
     """A folder for each class."""
     for split in ("train", "val"):
@@ -254,6 +283,44 @@ def paris_streetview(root: Path) -> None:
     photos(root / "paris_eval_gt", numbered(".png"), 10)
 
 
+def solid(path: Path, seed: int) -> None:
+    """A random tetrahedron around the origin, .off (with ModelNet's missing line break) or .obj."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    corners = corners + np.random.default_rng(seed).uniform(-0.3, 0.3, (4, 3))
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    if path.suffix == ".off":
+        rows = ["OFF4 4 0", *("{} {} {}".format(*v) for v in corners)]
+        rows += ["3 {} {} {}".format(*f) for f in faces]
+    else:
+        rows = ["v {} {} {}".format(*v) for v in corners]
+        rows += ["f {} {} {}".format(*f) for f in faces + 1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n")
+
+
+def modelnet(root: Path) -> None:
+    """CLASS/{train,test}/CLASS_0001.off."""
+    for kind in ("bathtub", "night_stand"):
+        for split, first in (("train", 0), ("test", COUNT)):
+            for i in range(first, first + COUNT):
+                solid(root / kind / split / f"{kind}_{i + 1:04d}.off", i)
+
+
+def shapenet(root: Path) -> None:
+    """CATEGORY/MODEL/model.obj."""
+    for k, category in enumerate(("02691156", "02747177")):
+        for i in range(COUNT):
+            solid(root / category / f"{10 * k + i:032x}" / "model.obj", 10 * k + i)
+
+
+def local_meshes(root: Path) -> None:
+    """Two folders of files, and one of folders."""
+    for i in range(COUNT):
+        solid(root / "common_3d_test_models" / f"solid{i}.obj", i)
+        solid(root / "libigl_tutorial_data" / f"shape{i}.off", 10 + i)
+    solid(root / "modelnet_samples" / "bed" / "bed_0001.off", 20)
+
+
 WRITERS = {
     **{name: lambda root, name=name: pairs(root, PAIRS[name]) for name in PAIRS},
     **dict.fromkeys(DOMAINS, domains),
@@ -271,10 +338,16 @@ WRITERS = {
     "ffhq": ffhq,
     "small_samples": single_images,
     "lsun_bedroom": lsun,
+    "lsun_church": lsun,
+    "synthia": synthia,
     "imagenet": imagenet,
     "stl10": stl10,
     "celeba_hq": lambda root: photos(root, numbered(".jpg")),
     "paris_streetview": paris_streetview,
+    "modelnet10": modelnet,
+    "modelnet40": modelnet,
+    "shapenet": shapenet,
+    "meshes": local_meshes,
 }
 
 

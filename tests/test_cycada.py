@@ -1,14 +1,13 @@
 import dataclasses
 import json
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import faults
 import numpy as np
 import pytest
 import torch
+from data_trees import png16
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -509,23 +508,6 @@ def street_files(root, name, pictures, maps):
         else:
             row = np.where(left[:, None], np.array(SIDEWALK, np.uint8), np.uint8(0))
             write(path, row[None].repeat(24, 0))
-
-
-def png16(numbers):
-    """A PNG with 16-bit RGB, the numbers (H, W) in its first channel."""
-    height, width = numbers.shape
-    pixels = np.zeros((height, width, 3), ">u2")
-    pixels[..., 0] = numbers
-    pixels[..., 1] = 777  # the instance, which nobody asked for
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-
-    def chunk(kind, body):
-        length, check = struct.pack(">I", len(body)), struct.pack(">I", zlib.crc32(kind + body))
-        return length + kind + body + check
-
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 STREETS = [("small", "day2dusk"), ("full", "seasons"), ("full", "gta5"), ("full", "gta5_drn26")]

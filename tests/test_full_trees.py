@@ -27,12 +27,13 @@ SMALLER = {  # only what three images, or weights that are not here, do not allo
     "cinn": {"batch": 64},
     "cgml_completion": {"batch": 64},
     "cgml_images": {"batch": 2, "inner": 2},
+    "cgml_spectral": {"shapes": 64, "class_shapes": 16, "batch": 16, "inner": 2, "workers": 1},
     "swapping_autoencoder": {"batch": 2},
     "cinn_colorization": {"batch": 2, "test_scenes": 2},
 }
 EVERY_DAY = (
     "bicyclegan-facades", "cinn-mnist", "cinn_colorization-bedrooms", "cgml_completion-mnist",
-    "cut-monet2etretat",
+    "cut-monet2etretat", "cgml_spectral-shapenet",
 )  # fmt: skip
 SLOW = "a step at full size and width takes too long for every day: MINILIB_FULL_STEPS=1 runs it"
 

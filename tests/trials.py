@@ -204,6 +204,50 @@ def cgml_images(run) -> Trial:
     return Trial(state, step, seen, evaluate)
 
 
+def cgml_spectral(run) -> Trial:
+    m, c = chapters.load("cgml_spectral"), run.config
+    cgml = chapters.load("cgml")
+    nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
+    nets = {n: nets[n] for n in ("encoder", "generator", "median")}
+    state = cgml.make_state(nets, c.rate, c.steps)
+    spectra, _ = m.open_shapes(run.plan.data, "train", c.shapes, c, run.seed)
+    middle, scale = spectra.mean(dim=0), spectra.std(dim=0) + 1e-3
+    draw = m.make_draw(((spectra - middle) / scale).to(run.device), c, run.seed)
+    step = cgml.cgml_step(nets, state.optimizers, draw, c.latent, c.inner, c.beta)
+
+    def opened(name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        shapes, labels = m.open_shapes(name, split, c.class_shapes, c, run.seed)
+        return ((shapes - middle) / scale).to(run.device), labels
+
+    hidden = m.hidden_part(c.degree, c.corruption, c.patch)
+    keep = torch.ones_like(hidden) if c.corruption == "noise" else ~hidden
+
+    def evaluate() -> None:
+        x, y = m.ask(opened(run.plan.data, "test")[0], hidden, c.corruption)
+        z = cgml.on_sphere(torch.randn(c.runs, len(x), c.latent)).to(run.device)
+        with torch.no_grad():
+            h = nets["encoder"](x.expand(c.runs, -1, -1))
+            walked = cgml.walk(nets["median"], h, z, 2, c.alpha)[-1]
+            score = m.score_spectra(
+                nets["generator"](h, walked)[:, None], y, c.corruption == "sines"
+            )
+        for key, value in score.items():
+            run.metric(key, value.mean())
+        for name in c.downstream:
+            run.dataset(name, data.checksum(name))
+            sets = [opened(name, split) for split in ("train", "test")]
+            features = [m.bottlenecks(nets["encoder"], x[:, keep], c.runs)[0] for x, _ in sets]
+            (_, labels), (_, wanted) = sets
+            probe = chapters.load("cgml_images").linear_accuracy
+            run.metric(f"accuracy.{name}", probe(features[0], labels, features[1], wanted))
+
+    def seen(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(m.training.step_seed(run.seed, i))  # its noise is drawn with the batch
+        return draw(i)
+
+    return Trial(state, step, seen, evaluate)
+
+
 def swapping_autoencoder(run) -> Trial:
     m, c = chapters.load("swapping_autoencoder"), run.config
     nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
@@ -249,13 +293,16 @@ DRIVERS = {
     for driver in (
         bicyclegan, cyclegan, cut, cycada, spade, swapping_autoencoder, conditional_imle, cinn,
         cinn_colorization, cgml_completion, cgml_images,
+        cgml_spectral,
     )
 }  # fmt: skip
 TARGETS = {"gta5": "cityscapes", "usps": "mnist", "mnist": "usps", "svhn": "mnist"}
 
 
 def data_sets(chapter: str, data_set: str) -> tuple[str, ...]:
-    """The data sets that a task reads: its plan's, and where it adapts to another, that."""
+    """The data sets that a task reads: its plan's, and what it adapts to or classifies."""
     if chapter == "cycada" and data_set in TARGETS:
         return data_set, TARGETS[data_set]
+    if chapter == "cgml_spectral" and data_set == "shapenet":
+        return data_set, "modelnet10", "modelnet40"
     return (data_set,)
