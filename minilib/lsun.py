@@ -3,7 +3,7 @@
 LSUN comes as LMDB, one large file: a B+ tree of keys whose leaves say where each photograph lies.
 To read it, the tree is walked once, the places are noted, and the file is mapped into memory; no
 library is needed.  Writing, transactions and duplicate keys are left out.
-Used by ``chapters/cinn_colorization.md``.
+Used by ``chapters/cinn_colorization.md`` and ``swapping_autoencoder.md``.
 
 Source: the layout of the file is that of LMDB 0.9 (``MDB_meta``, ``MDB_page``, ``MDB_node``).
 """

@@ -9,6 +9,7 @@ import functools
 import gzip
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -30,7 +31,8 @@ from minilib.paths import BUILD
 pytestmark = pytest.mark.browser
 
 NPM = BUILD / "npm" / "node_modules"
-READY = 6.0  # seconds from opening the page to a live network
+COMPANY = 4 if "PYTEST_XDIST_WORKER" in os.environ else 1  # times as long beside other tests
+READY = 6.0 * COMPANY  # seconds from opening the page to a live network
 LIVE = sorted(cases())
 IMAGES = [name for name in LIVE if not name.startswith("points")]
 TIMED = [name for name in LIVE if name in ("image", "conv32", "conv64", "row")]
@@ -99,7 +101,7 @@ class Opened:
         self.visit, self.page = visit, visit.page
         self.root = self.page.locator(kind).first
 
-    def wait(self, state: str, seconds: float = 20.0) -> float:
+    def wait(self, state: str, seconds: float = 60.0) -> float:
         """Seconds until every explorer on the page is in this state (or stands still by nature)."""
         start = time.perf_counter()
         check = """(state) => {
@@ -224,7 +226,7 @@ def test_live_by_mouse_and_by_keys(name, known, address, visit):
         seconds.append(time.perf_counter() - start)
         if seconds[-1] < READY:
             break
-    assert min(seconds) < READY
+    assert min(seconds) < READY, seconds
     assert "in your browser" in opened.root.locator(".mx-print").inner_text()
 
     before = opened.state()["output"]
@@ -240,7 +242,8 @@ def test_live_by_mouse_and_by_keys(name, known, address, visit):
         assert difference(opened, name, case) <= 2
     by_keyboard_alone(opened, name, case.control)
     if name in TIMED:
-        assert milliseconds(opened, case.median) <= case.median
+        enough = case.median * COMPANY
+        assert milliseconds(opened, enough) <= enough
     assert opened.visit.problems == []
 
 
@@ -388,7 +391,7 @@ def test_matching_plays_only_when_asked(address, visit):
     assert not np.array_equal(one, opened.pixels(".mx-plot"))
     opened.root.get_by_role("button", name="Play").click()
     opened.page.wait_for_function(
-        "document.querySelector('.mx').explorer.state().step === 4", timeout=5000
+        "document.querySelector('.mx').explorer.state().step === 4", timeout=30_000
     )
     assert opened.state()["playing"] is False
     assert opened.visit.problems == []
@@ -444,7 +447,7 @@ def test_real_or_fake_by_keyboard(address, visit):
     for turn in range(8):
         opened.page.keyboard.press("Enter")  # show the pair
         asking = "document.querySelector('.mx').explorer.state().phase === 'asking'"
-        opened.page.wait_for_function(asking, timeout=5000)
+        opened.page.wait_for_function(asking, timeout=30_000)
         wrong = opened.state()["rounds"][turn]["method"] == 0  # always fooled by "bright"
         second = opened.state()["rounds"][turn]["second"] != wrong
         if second:

@@ -1,7 +1,6 @@
 """How the Swapping Autoencoder is measured, and the data it reads."""
 
 import dataclasses
-import io
 
 import numpy as np
 import pytest
@@ -163,16 +162,6 @@ def test_real_data_in_its_own_layout_makes_steps(task, tmp_path, monkeypatch):
     )
     for i in range(2):
         assert all(torch.isfinite(term) for term in step(i).values())
-
-
-def test_lsun_photos_are_cut_to_their_middle():
-    pixels = np.zeros((20, 60, 3), dtype=np.uint8)
-    pixels[:, 20:40] = 200
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    photo = swapping.decode_square(stream.getvalue(), (10, 10))
-    assert photo.shape == (3, 10, 10)
-    assert (photo[:, 1:-1, 1:-1] == 200).all()
 
 
 def test_a_search_stops_at_its_goal_or_its_last_step():
