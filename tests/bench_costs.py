@@ -33,19 +33,31 @@ TASKS = (  # one for each set of networks: other tasks differ in the data only
     ("cut", "full", "fast_horse2zebra"), ("cut", "full", "monet2etretat"),
     ("spade", "small", "camvid"), ("spade", "full", "ade20k"), ("spade", "full", "cityscapes"),
     ("conditional_imle", "small", "camvid"), ("conditional_imle", "full", "gta5"),
-    ("swapping_autoencoder", "full", "afhq"), ("cycada", "full", "gta5"),
-    ("cycada", "full", "usps2mnist"), ("cinn", "small", "mnist"), ("cinn", "full", "mnist"),
+    ("swapping_autoencoder", "small", "scenes"), ("swapping_autoencoder", "full", "church"),
+    ("swapping_autoencoder", "full", "afhq"), ("swapping_autoencoder", "full", "ffhq_1024"),
+    ("cycada", "small", "usps2mnist"), ("cycada", "small", "day2dusk"),
+    ("cycada", "full", "usps2mnist"), ("cycada", "full", "gta5"),
+    ("cinn", "small", "mnist"), ("cinn", "full", "mnist"),
+    ("cinn_colorization", "small", "thumbnails"), ("cinn_colorization", "small", "scenes"),
+    ("cinn_colorization", "full", "bedrooms"), ("cgml", "small", "curve"),
     ("cgml_completion", "small", "mnist"), ("cgml_completion", "full", "mnist"),
+    ("cgml_images", "small", "thumbnails"), ("cgml_images", "small", "scenes"),
+    ("cgml_images", "full", "stl10"), ("cgml_images", "full", "celeba_hq"),
+    ("cgml_images", "full", "edges2shoes"), ("cgml_spectral", "small", "meshes"),
+    ("cgml_spectral", "full", "modelnet40"),
 )  # fmt: skip
 CHANGES = {  # weights that are not everywhere
     "spade": {"weight_perceptual": 0.0, "statistics": "batch"},
     "conditional_imle": {"distance": "pixels", "pool": 2},
+    "cinn_colorization": {"test_scenes": 2},
+    "swapping_autoencoder": {"held_out": 16},
+    "cgml_spectral": {"shapes": 64, "class_shapes": 16, "workers": 1},
 }
 WITHOUT = {
     "spade": "without VGG-19's features",
     "conditional_imle": "pixels in place of VGG-19's features, no search for nearest samples",
 }
-DIGITS = ("cinn", "cgml_completion")  # small pictures: the preset's own batch fits everywhere
+SMALL_INPUTS = ("cinn", "cgml", "cgml_completion", "cgml_spectral")  # the preset's own batch
 START = 60  # seconds for imports and for building the networks
 STEPS = 5  # timed, after two that are not
 
@@ -65,10 +77,11 @@ def measure(chapter: str, preset: str, task: str, device: str, batch: int, limit
     plan = module.PRESETS[preset][task]
     asked = plan.config.batch
     batch = max(batch, 2) if chapter == "swapping_autoencoder" and batch else batch
-    taken = min(asked, batch) if batch and chapter not in DIGITS else asked
+    taken = min(asked, batch) if batch and chapter not in SMALL_INPUTS else asked
+    needed = [name for name in data_sets(chapter, plan.data) if name != "none"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MINILIB_DATA"] = f"{folder}/data"
-        for name in data_sets(chapter, plan.data):
+        for name in needed:
             plant(Path(folder) / "data", name)
         overrides = {**CHANGES.get(chapter, {}), "batch": taken}
         run = runs.start(

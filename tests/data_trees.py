@@ -195,6 +195,13 @@ def single_images(root: Path) -> None:
         save(pixels(ord(domain), 300, 400, 3), folder / f"{domain}.jpg")
 
 
+def natural_scenes(root: Path, count: int = 24) -> None:
+    """Photographs with tags in a table, as the scenes come; more than three, for some are kept."""
+    photos(root / "train", [f"{i}.jpg" for i in range(1, count + 1)])
+    rows = [f"{i},{i % 2},0,1,{(i + 1) % 2},0" for i in range(1, count + 1)]
+    (root / "train.csv").write_text("\n".join(["image,desert,mountain,sea,sunset,trees", *rows]))
+
+
 def encoded(seed: int) -> bytes:
     """A WebP file of random pixels, wider than high as LSUN's."""
     stream = io.BytesIO()
@@ -337,6 +344,7 @@ WRITERS = {
     "afhq": classes,
     "ffhq": ffhq,
     "small_samples": single_images,
+    "natural_scenes": natural_scenes,
     "lsun_bedroom": lsun,
     "lsun_church": lsun,
     "synthia": synthia,

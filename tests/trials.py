@@ -153,6 +153,26 @@ def cinn_colorization(run) -> Trial:
     return Trial(state, step, lambda i: m.draw(train, 2, i, run.seed, run.device), evaluate)
 
 
+def cgml(run) -> Trial:
+    """The curve: no data set, and a few numbers for every point."""
+    m, c = chapters.load("cgml"), run.config
+    nets = {n: net.to(run.device) for n, net in m.networks(c).items()}
+    state = m.make_state(nets, c.rate, c.steps)
+
+    def draw(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = m.draw_curve(c.runs, c.batch)
+        return x.to(run.device), y.to(run.device)
+
+    step = m.cgml_step(
+        nets, state.optimizers, draw, c.latent, c.inner, c.beta, c.lipschitz, c.noise
+    )
+
+    def evaluate() -> None:
+        run.metric("points", draw(0)[0].numel())
+
+    return Trial(state, step, draw, evaluate)
+
+
 def cgml_completion(run) -> Trial:
     m, c = chapters.load("cgml_completion"), run.config
     cgml = chapters.load("cgml")
@@ -292,8 +312,7 @@ DRIVERS = {
     driver.__name__: driver
     for driver in (
         bicyclegan, cyclegan, cut, cycada, spade, swapping_autoencoder, conditional_imle, cinn,
-        cinn_colorization, cgml_completion, cgml_images,
-        cgml_spectral,
+        cinn_colorization, cgml, cgml_completion, cgml_images, cgml_spectral,
     )
 }  # fmt: skip
 TARGETS = {"gta5": "cityscapes", "usps": "mnist", "mnist": "usps", "svhn": "mnist"}
