@@ -17,7 +17,7 @@ TESTS ?=
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup assets book test lab run lint format clean distclean check-python
+.PHONY: help setup newest assets book test lab run links sources lint format clean distclean check-python
 
 help:
 	@echo 'make book                          execute the chapters at "toy", render to _build/html'
@@ -26,6 +26,9 @@ help:
 	@echo 'make run CHAPTER=cinn PRESET=toy   run one chapter      (more arguments: ARGS="--resume")'
 	@echo 'make lint                          ruff over library and chapters, mypy'
 	@echo 'make format                        rewrite code and chapters in the form that lint wants'
+	@echo 'make newest                        the newest packages that pyproject.toml allows, not the locked ones'
+	@echo 'make links                         ask every link of the book whether it still leads anywhere'
+	@echo 'make sources                       ask every publisher whether the data sets are still served'
 	@echo 'make clean                         remove pages and caches; make distclean: .venv as well'
 
 # --- set-up, once --------------------------------------------------------------------------------
@@ -48,6 +51,12 @@ $(VENV)/.ready: requirements.lock pyproject.toml | check-python
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
+
+newest: | check-python
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --compile-bytecode -e '.[book,dev]'
+	@touch $(VENV)/.ready
 
 assets: $(NPM)/.ready
 
@@ -79,6 +88,12 @@ run: $(VENV)/.ready
 	@test -n "$(CHAPTER)" || { echo 'Which chapter? For example: make run CHAPTER=cinn PRESET=toy. They are:' >&2; \
 		$(BIN)/python -m minilib list >&2; exit 2; }
 	@$(BIN)/python -m minilib run $(CHAPTER) -p preset $(PRESET) $(ARGS)
+
+links: book
+	@$(BIN)/jupyter-book build . --toc book/_toc.yml --builder linkcheck --quiet
+
+sources: $(VENV)/.ready
+	@$(BIN)/python data_scripts/all.py --online
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check minilib tests data_scripts book

@@ -2,6 +2,7 @@
 
 python data_scripts/all.py              a table of all data sets
 python data_scripts/all.py --from DIR   unpack every data set of which DIR holds a copy
+python data_scripts/all.py --online     ask every publisher whether the files are still served
 """
 
 import argparse
@@ -15,12 +16,20 @@ from minilib.paths import data_root
 
 
 def main() -> int:
-    """Show the table, after unpacking what can be unpacked; exit status 1 if any of it failed."""
+    """Show the table, after unpacking what can be unpacked; status 1 if any of it failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="show the table (the default)")
     parser.add_argument("--from", dest="local", type=Path, metavar="DIR", help="unpack from DIR")
+    parser.add_argument("--online", action="store_true", help="ask the publishers, keep nothing")
     parser.add_argument("--root", type=Path, metavar="DIR", help="the data folder")
     options = parser.parse_args()
+    if options.online:
+        from minilib.sources import online  # only here: it brings what talks to servers
+
+        answers = online(catalogue().values())
+        for key, (_, line) in answers.items():
+            print(f"{key:50}{line}")
+        return int(not all(served for served, _ in answers.values()))
     root, failed = options.root or data_root(), False
     for name, entry in catalogue().items():
         try:

@@ -109,7 +109,7 @@ def fetch(
             _fetch_one(url, path, expected, meter, retries, timeout)
         except Exception as error:
             path.unlink(missing_ok=True)
-            failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
+            failures.append(f"{urlsplit(url).netloc}: {reason(error)}")
             continue
         finally:
             meter.close()
@@ -135,7 +135,7 @@ def _fetch_one(
         if meter.total and size != meter.total:
             raise ValueError(f"truncated: {size} of {meter.total} bytes")
         with Path(output_file).open("rb") as file:
-            if file.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            if is_web_page(file.read(512)):
                 raise ValueError("sent a web page, not the file")
 
     pooch.get_logger().setLevel("WARNING")
@@ -149,7 +149,12 @@ def _fetch_one(
     manager.fetch(path.name, downloader=checked)
 
 
-def _reason(error: Exception) -> str:
+def is_web_page(start: bytes) -> bool:
+    """Whether a file that starts so is HTML: what servers send in place of what they lack."""
+    return start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def reason(error: Exception) -> str:
     """One short line out of whatever requests, urllib3 or pooch raised."""
     import requests  # slow to import: only after a failure
 

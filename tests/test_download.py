@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from minilib import archives, chapters
+from minilib import archives, chapters, sources
 from minilib import install as installer
 from minilib.catalogue import DataSet, LocalCopy, Source, catalogue, find, read_record
 from minilib.download import PINS, DownloadError, fetch, mega, sha256
@@ -385,7 +385,7 @@ def test_stopped_in_mid_download_then_run_again(how, server, tmp_path):
         threading.Event().wait(0.02)
     busy = "another process is getting it" in refused(data_set(url), root)
     process.send_signal(how)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     release.set()
     assert busy
     assert process.returncode not in (0, 1)
@@ -568,3 +568,27 @@ def test_scripts_run(name, tmp_path):
     assert done.returncode == 0
     assert "not here" in done.stdout
     assert find("mnist").local is not None
+
+
+def test_publishers_are_asked_without_downloading(server):
+    fine = server.serve("/online/fine", b"x" * 5000)
+    page = server.serve("/online/page", b"<!DOCTYPE html><p>moved")
+    gone = server.serve("/online/gone", (404, b"", None))
+    nowhere = "http://127.0.0.1:1/none"
+    sets = [
+        data_set(fine, name="good", size=5000),
+        data_set(gone, fine, name="mirror", size=5000),
+        data_set(fine, name="grown", size=4000),
+        data_set(gone, nowhere, name="dead"),
+        data_set(page, name="page"),
+        data_set(name="account"),
+    ]
+    found = sources.online(sets, timeout=5)
+    lines = {key.split(":")[0]: value for key, value in found.items()}
+    assert {key: served for key, (served, _) in lines.items()} == {
+        "good": True, "mirror": True, "grown": False, "dead": False, "page": False,
+    }  # fmt: skip
+    assert "404" in lines["mirror"][1]
+    assert "5,000 bytes instead of 4,000" in lines["grown"][1]
+    assert "no connection" in lines["dead"][1]
+    assert "web page" in lines["page"][1]

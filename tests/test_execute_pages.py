@@ -43,7 +43,7 @@ def build(site: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sphinx", "-q", str(site), str(site.parent / "html")]
     plain = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return subprocess.run(
-        command, capture_output=True, text=True, env=plain | environment, timeout=120
+        command, capture_output=True, text=True, env=plain | environment, timeout=300
     )
 
 

@@ -164,7 +164,7 @@ def test_the_page_executes_and_shows_every_record(tmp_path):
     import nbclient
 
     page = jupytext.read(ROOT / "book" / "ledger.md", fmt="md:myst")
-    nbclient.NotebookClient(page, timeout=120, resources={"metadata": {"path": ROOT}}).execute()
+    nbclient.NotebookClient(page, timeout=300, resources={"metadata": {"path": ROOT}}).execute()
     text = json.dumps(page)
     for file in RESULTS.glob("*.json"):
         assert json.loads(file.read_text())["commit"][:8] in text

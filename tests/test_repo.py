@@ -357,3 +357,43 @@ def test_make_run_without_a_chapter_names_them() -> None:
     assert done.returncode != 0
     assert "Which chapter?" in done.stderr
     assert all(name in done.stderr for name in chapters.names())
+
+
+# --- workflows -----------------------------------------------------------------------------------
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def steps(workflow: Path) -> list[dict]:
+    """All steps of all jobs."""
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"].values()
+    return [step | {"job": job} for job in jobs for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_what_there_is(workflow: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M))
+    for step in steps(workflow):
+        assert ("uses" in step) != ("run" in step)
+        if "uses" in step:  # of the forge's own, at a version
+            assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"])
+            continue
+        program, *arguments = step["run"].split(maxsplit=1)
+        if program == "make":
+            matrix = step["job"].get("strategy", {}).get("matrix", {}).get("include", [])
+            named = {row["packages"] for row in matrix}
+            wanted = named if "matrix" in arguments[0] else set(arguments)
+            assert wanted
+            assert wanted <= targets
+        else:
+            assert (ROOT / program).exists() or program.startswith(".venv/bin/")
+
+
+def test_the_weekly_workflow_tries_locked_and_newest_packages_links_and_data() -> None:
+    path = ROOT / ".github/workflows/weekly.yml"
+    weekly = yaml.safe_load(path.read_text("utf-8"))
+    matrix = weekly["jobs"]["build"]["strategy"]["matrix"]["include"]
+    assert {row["packages"] for row in matrix} == {"setup", "newest"}
+    commands = {step.get("run") for step in steps(path)}
+    assert {"make book", "make test", "make links", "make sources"} <= commands
+    assert weekly[True]["schedule"]  # YAML reads the key `on` as true

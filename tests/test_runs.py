@@ -364,7 +364,7 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, number):
         assert process.poll() is None, process.communicate()[1][-2000:]
         time.sleep(0.1)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130, error[-2000:]
     last = error.strip().splitlines()[-1]
     assert last.startswith("minilib: stopped; go on with: python -m minilib run cinn --resume")

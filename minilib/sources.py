@@ -1,0 +1,73 @@
+"""Do the publishers still serve what the manifest says?  Each address is asked, nothing is kept.
+
+Used by ``data_scripts/all.py --online``, which the weekly workflow runs: links to data die
+silently, and whoever finds out should not be a student.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import requests
+
+from minilib.catalogue import DataSet, Source
+from minilib.download import is_web_page, mega, reason
+
+AT_ONCE = 8  # addresses asked side by side
+
+
+def fault(url: str, size: int | None, timeout: float = 30) -> str:
+    """What is wrong with an address, in words; "" where it serves a file of the right size.
+
+    Only the start of the answer is read.  HEAD requests are not used, for some servers refuse them.
+
+    Args:
+        url: the address.
+        size: bytes that the manifest expects, or None.
+        timeout: seconds without an answer.
+    """
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
+            reply.raise_for_status()
+            if is_web_page(next(reply.iter_content(512), b"")):
+                return "a web page, not the file"
+            served = reply.headers.get("Content-Length")
+    except requests.RequestException as error:
+        return reason(error)
+    if size and served and int(served) != size:
+        return f"{int(served):,} bytes instead of {size:,}"
+    return ""
+
+
+def faults(source: Source, timeout: float = 30) -> dict[str, str]:
+    """What is wrong with each address of a file; the key is the address."""
+    return {url: fault(url, source.size, timeout) for url in source.urls}
+
+
+def online(sets: Iterable[DataSet], timeout: float = 30) -> dict[str, tuple[bool, str]]:
+    """Whether each public file of some data sets can still be had, and one line about it.
+
+    Args:
+        sets: entries of the manifest; files behind an account have no address and are left out.
+        timeout: seconds to wait for an answer.
+
+    Returns:
+        {"name: file": (whether some address serves it, line)}.
+    """
+    files = {f"{e.name}: {file.name}": file for e in sets for file in e.files if file.urls}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = pool.map(lambda file: faults(file, timeout), files.values())
+    return {
+        key: _verdict(file, found)
+        for (key, file), found in zip(files.items(), answers, strict=True)
+    }
+
+
+def _verdict(file: Source, found: dict[str, str]) -> tuple[bool, str]:
+    bad = [f"{urlsplit(url).netloc}: {what}" for url, what in found.items() if what]
+    size = mega(file.size) if file.size else "size unknown"
+    if not bad:
+        return True, f"served, {size}"
+    served = len(bad) < len(found)
+    return served, f"{'served by a mirror only' if served else 'NOT SERVED'}: {'; '.join(bad)}"
