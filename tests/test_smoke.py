@@ -1,6 +1,7 @@
 """Every chapter, top to bottom, at its smallest."""
 
 import json
+import os
 
 import nbformat
 import papermill
@@ -9,6 +10,12 @@ import pytest
 from minilib import chapters, notebooks, paths, results
 
 TRAINED = [name for name in chapters.names() if "PRESETS" in chapters.source(name)]
+HARDWARE = [  # chapters that have the settings of minilib.speed; one for every day
+    name
+    for name in TRAINED
+    if hasattr(next(iter(chapters.load(name).PRESETS["smoke"].values())).config, "precision")
+]
+CHOSEN = HARDWARE if os.environ.get("MINILIB_SPEED_ALL") == "1" else ["cgml_spectral"]
 PAGES = [name for name in chapters.names() if name not in TRAINED]
 
 
@@ -23,6 +30,24 @@ def test_chapter_runs_at_smoke_and_leaves_a_record(chapter, tmp_path):
     assert all(record["checks"].values())
     executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
     assert all(c.execution_count for c in executed.cells if c.cell_type == "code" and c.source)
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize(
+    "changed",
+    [{"precision": "bfloat16", "micro_batches": 2}, {"compiled": True}],
+    ids=["half-in-parts", "compiled"],
+)
+@pytest.mark.parametrize("chapter", CHOSEN)
+def test_chapter_runs_with_the_settings_of_the_hardware(chapter, changed, tmp_path):
+    """``MINILIB_SPEED_ALL=1`` takes every chapter, and compiles, which takes minutes."""
+    if "compiled" in changed and CHOSEN != HARDWARE:
+        pytest.skip("compiling takes minutes: MINILIB_SPEED_ALL=1 does it")
+    given = {"preset": "smoke", "device": "cpu", "overrides": changed}
+    record = results.read(notebooks.run(chapter, given, tmp_path / "run") / "record.json")
+    assert record["status"] == "finished"
+    assert record["overrides"] == changed
+    assert all(value is not None for value in record["metrics"].values())
 
 
 @pytest.mark.chapter
