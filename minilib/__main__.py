@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
         help="a parameter of the chapter, as in: -p preset small -p overrides '{steps: 100}'",
     )  # fmt: skip
-    run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
+    run.add_argument("--out", type=named_folder, help="run folder (default: a new one under runs/)")
     run.add_argument("--resume", action="store_true", help="go on where a run stopped")
     run.add_argument(
         "--processes", type=int, default=1, metavar="N", help="share the work, one process a GPU"
@@ -48,10 +48,33 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def named_folder(text: str) -> Path:
+    """The value of ``--out``; an empty one, as an unset variable gives, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("name a folder")
+    return Path(text)
+
+
 class Loader(yaml.SafeLoader):
-    """YAML as one expects it: ``1e-4`` is a number (in YAML 1.1 it would be text)."""
+    """YAML as one expects it: ``1e-4`` is a number, ``010`` ten, ``1:30`` text, keys are unique."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; a key that stands twice is an error, not the second's value."""
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice")
+        return super().construct_mapping(node, deep)
 
 
+WHOLE = re.compile(r"^[-+]?[0-9][0-9_]*$")
+Loader.yaml_implicit_resolvers = {  # without YAML 1.1's octal, sexagesimal and binary integers
+    start: [(tag, WHOLE if tag.endswith(":int") else form) for tag, form in forms]
+    for start, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node))
+)
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -65,12 +88,17 @@ def parsed(pairs: list[list[str]]) -> dict[str, Any]:
     Raises:
         ConfigError: a value that is not YAML.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for name, text in pairs:
+        if name in values:
+            raise ConfigError(f"parameter '{name}' is given twice")
         try:
             values[name] = yaml.load(text, Loader=Loader)
-        except yaml.YAMLError:
-            raise ConfigError(f"cannot read the value of '{name}': {text!r} is not YAML") from None
+        except yaml.YAMLError as error:
+            why = getattr(error, "problem", None) or "unreadable"
+            raise ConfigError(
+                f"cannot read the value of '{name}': {text!r} is not YAML ({why})"
+            ) from None
     return values
 
 
@@ -144,6 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, results.RecordError, DataMissing, DataError) as error:
         print(f"minilib: {error}", file=sys.stderr)
         return 2
+    except notebooks.Failed as error:
+        print(f"minilib: {error}", file=sys.stderr)
+        return 1
     except notebooks.Stopped as error:
         print(f"minilib: {error}", file=sys.stderr)
         return 130

@@ -15,14 +15,26 @@ from typing import Any, TypeVar
 
 from minilib import chapters, processes
 from minilib.config import ConfigError
-from minilib.folders import new_folder, read_parameters, refuse_used, unfinished_folder, write_json
-from minilib.parameters import check, refuse_unknown
+from minilib.data import checksum
+from minilib.folders import (
+    PARAMETERS,
+    locked,
+    new_folder,
+    note_start,
+    read_parameters,
+    refuse_other,
+    refuse_used,
+    unfinished_folder,
+    write_json,
+)
+from minilib.parameters import BUNDLED, check, refuse_unknown
 from minilib.paths import BUILD, CHAPTERS, data_root
 from minilib.processes import World
-from minilib.results import LIBRARY
+from minilib.results import LIBRARY, RecordError, read
 from minilib.tables import duration
 
 KERNEL_START = 300  # seconds; a busy machine takes more than the usual 60
+LARGEST_SEED = 2**62  # some way below what torch takes: trainings add to it
 STARTS = 3  # how often a kernel that dies at its start is tried
 T = TypeVar("T")
 
@@ -123,24 +135,50 @@ def run(
     if world.size > 1:
         return _run_share(chapter, parameters, out, resume, world)
     refuse_unknown(parameters)
+    refuse_odd(parameters)
     module = chapters.load(chapter)
     if not hasattr(module, "PRESETS"):
         raise ConfigError(f"chapter '{chapter}' has no presets: it trains nothing")
     preset = parameters.get("preset", "" if resume else "toy")
+    if preset:
+        check(module.PRESETS, parameters)  # before a folder is looked for under a misspelt name
     folder = out or (unfinished_folder(chapter, preset) if resume else new_folder(chapter, preset))
     folder = folder.resolve()
+    if resume:
+        refuse_other(folder, chapter, parameters, {})
     given = {**(read_parameters(folder) if resume else {}), **parameters}
-    check(module.PRESETS, given)
-    if not resume:
-        refuse_used(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "parameters.json", given)
-    print(f"{chapter} ({given.get('preset', 'toy')}) -> {folder}", flush=True)
-    if count > 1:
-        _launch(chapter, given, folder, resume, count)
-        return folder
-    _execute(chapter, {**given, "out": str(folder), "resume": resume}, folder / "notebook.ipynb")
+    here = data_here(check(module.PRESETS, given)[1].data)
+    refuse_other(folder, chapter, parameters, here) if resume else refuse_used(folder)
+    with locked(folder):
+        if not resume:
+            refuse_used(folder)  # once more: another may have started here in between
+        write_json(folder / PARAMETERS, given)
+        note_start(folder, chapter, here)
+        print(f"{chapter} ({given.get('preset', 'toy')}) -> {folder}", flush=True)
+        if count > 1:
+            _launch(chapter, given, folder, resume, count)
+        else:
+            given = {**given, "out": str(folder), "resume": resume}
+            _execute(chapter, given, folder / "notebook.ipynb")
     return folder
+
+
+def refuse_odd(parameters: Mapping[str, Any]) -> None:
+    """Refuse what PyTorch would only stumble over in the kernel.
+
+    Raises:
+        ConfigError: a seed that is too large, or a device with digits of another script.
+    """
+    seed, device = parameters.get("seed", 0), parameters.get("device", "auto")
+    if isinstance(seed, int) and seed > LARGEST_SEED:
+        raise ConfigError(f"'seed' must be at most {LARGEST_SEED}, not {seed}")
+    if isinstance(device, str) and not device.isascii():
+        raise ConfigError(f"unknown device '{device}'; there are: auto, cpu, cuda, cuda:1, mps")
+
+
+def data_here(name: str) -> dict[str, str]:
+    """{name: checksum} of a plan's data set; {} for data that the project itself makes."""
+    return {} if name in BUNDLED else {name: checksum(name)}
 
 
 def _run_share(
@@ -163,6 +201,7 @@ def _launch(
     """Start the processes by torchrun and wait for them.
 
     Raises:
+        Failed: a check of the chapter did not hold.
         Stopped: a signal came, or one of them failed; what they said stands above.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -173,9 +212,23 @@ def _launch(
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     with subprocess.Popen(command, env=environment) as torchrun, passed_on(torchrun):
         status = torchrun.wait()
+    if status and failed_check(folder):
+        raise Failed(f"a check of {chapter} failed; see {folder / 'record.json'}")
     if status:
         again = f"python -m minilib run {chapter} --resume --out {folder} --processes {count}"
         raise Stopped(f"stopped; if it had trained, go on with: {again}")
+
+
+def failed_check(folder: Path) -> bool:
+    """Whether the run's record says that a check failed."""
+    try:
+        return read(folder / "record.json")["status"] == "failed"
+    except RecordError:
+        return False
+
+
+class Failed(RuntimeError):
+    """A check of a chapter did not hold in one of several processes; the message is one line."""
 
 
 class Stopped(RuntimeError):

@@ -22,9 +22,13 @@ from minilib.paths import RESULTS, ROOT
 
 LIBRARY = Path(__file__).resolve().parent.parent  # the folder of the minilib that runs
 NUMERIC = ("numpy", "torch", "torchvision")  # the packages that decide on a run's numbers
-SHOWING = tuple(
-    f"minilib/{name}.py" for name in ("tables", "plots", "results", "folders", "ledger", "compare")
-)
+SHOWING = tuple(  # show, file or fetch: the checksum of the data says what came of the latter
+    f"minilib/{name}.py"
+    for name in (
+        "tables", "plots", "results", "folders", "ledger", "compare", "paths", "archives",
+        "catalogue", "download", "install",
+    )
+)  # fmt: skip
 NUMBER = {"type": ["number", "null"]}
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -166,10 +170,10 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        validate(record)
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not a record: {error}") from None
-    validate(record)
-    return record
+    return dict(record)
 
 
 def committed(chapter: str = "") -> list[dict[str, Any]]:
@@ -266,7 +270,8 @@ def _module_files(module: str) -> set[str]:
 def stale(record: Mapping[str, Any]) -> list[str]:
     """The files of a record whose code has changed since it was made or last confirmed.
 
-    Those that only show or file what was measured do not count: they change no number.
+    Those that only show or file what was measured, or fetch data, do not count: they change no
+    number.
     """
     now = code_hashes(record["chapter"])
     states = [entry["code"] for entry in record.get("confirmed", [])]

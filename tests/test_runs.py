@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from data_trees import plant
 from torch import nn
 
 from minilib import __main__ as cli
@@ -243,6 +244,12 @@ BAD = [
     (["run", "cinn", "-p", "device", "gpu"], "unknown device 'gpu'"),
     (["run", "cinn", "-p", "overrides", "{rate: .nan}"], "'rate' must be a finite number"),
     (["run", "cinn", "-p", "out", "x"], "use --out DIR"),
+    (["run", "cinn", "-p", "seed", "1", "-p", "seed", "2"], "'seed' is given twice"),
+    (["run", "cinn", "-p", "seed", "1:30"], "'seed' wants int, not str '1:30'"),
+    (["run", "cinn", "-p", "seed", str(2**64)], "'seed' must be at most"),
+    (["run", "cinn", "-p", "overrides", "{steps: 1, steps: 2}"], "'steps' stands twice"),
+    (["run", "cinn", "-p", "device", "cuda:²"], "unknown device"),
+    (["run", "cinn", "--resume", "-p", "preset", "tooy"], "unknown preset 'tooy'"),
     (["run", "tinytown"], "has no presets"),
     (["describe", "cinn", "--preset", "fulll"], "did you mean 'full'"),
     (["compare", "nowhere.json", "nowhere.json"], "is not a record"),
@@ -275,6 +282,146 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
     assert cli.main(["run", "cinn", "-p", "preset", "smoke", "--out", str(tmp_path)]) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert (tmp_path / "cinn" / "checkpoint.pt").read_bytes() == b"precious"
+
+
+def test_numbers_are_read_as_they_look():
+    pairs = [["seed", "010"], ["rate", "1e-4"], ["n", "1_000"], ["t", "0x1F"], ["f", "-3"]]
+    read = cli.parsed(pairs)
+    assert read == {"seed": 10, "rate": 1e-4, "n": 1000, "t": "0x1F", "f": -3}
+
+
+def stays(folder):
+    """Names and bytes of all files of a run folder but the lock."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != folders.LOCK]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """The folder of a finished run of cinn, made without its kernel."""
+    monkeypatch.setattr(notebooks, "_execute", lambda *a: None)
+    folder = notebooks.run("cinn", {"preset": "smoke", "seed": 3}, tmp_path / "kept")
+    (folder / "digits").mkdir()
+    for name in ("record.json", "notebook.ipynb", "digits/checkpoint.pt"):
+        (folder / name).write_text('{"status": "finished"}')
+    return folder
+
+
+OTHERS = [  # whatever is wrong, the run that lies there stays as it is
+    (["cgml_spectral", "--resume"], "holds a run of cinn, not of cgml_spectral"),
+    (["cinn", "--resume", "-p", "seed", "4"], "was started with seed 3, not 4"),
+    (["cinn", "--resume", "-p", "preset", "toy"], "was started with preset 'smoke', not 'toy'"),
+    (["cinn", "--resume", "-p", "overrides", "{steps: 9}"], "was started with overrides {}"),
+    (["cinn", "-p", "preset", "smoke"], "already holds a run (record.json)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), OTHERS, ids=[" ".join(a) for a, _ in OTHERS])
+def test_another_run_does_not_touch_what_lies_there(arguments, message, finished, capsys):
+    before = stays(finished)
+    assert cli.main(["run", *arguments, "--out", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert stays(finished) == before
+
+
+@pytest.mark.parametrize("name", ["notebook.ipynb", "record.json", "parameters.json"])
+def test_a_new_run_overwrites_nobody_s_files(name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    assert cli.main(["run", "cinn", "-p", "preset", "smoke", "--out", str(tmp_path)]) == 2
+    assert f"already holds a run ({name})" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_nothing_to_resume_is_said_and_nothing_started(made, tmp_path, capsys):
+    folder = tmp_path / "typo"
+    if made:
+        folder.mkdir()
+    assert cli.main(["run", "cinn", "--resume", "--out", str(folder)]) == 2
+    assert "holds no run to resume" in capsys.readouterr().err
+    assert not stays(folder)
+
+
+@pytest.mark.parametrize("name", ["parameters.json", "run.json"])
+@pytest.mark.parametrize("damage", ["[1]", "{", "\x00"])
+def test_damaged_files_of_a_run_are_named(name, damage, finished, capsys):
+    (finished / name).write_text(damage)
+    before = stays(finished)
+    assert cli.main(["run", "cinn", "--resume", "--out", str(finished)]) == 2
+    error = capsys.readouterr().err
+    assert f"{name} cannot be read" in error
+    assert error.count("\n") == 1
+    assert stays(finished) == before
+
+
+def test_damaged_sittings_are_named(tmp_path):
+    (tmp_path / "sittings.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"sittings\.json cannot be read"):
+        folders.add_sitting(tmp_path, {})
+
+
+def test_a_resumed_run_puts_its_old_record_aside(finished):
+    folders.open_folder("cinn", "smoke", str(finished), True)
+    assert not (finished / "record.json").exists()
+    assert json.loads((finished / "earlier-record.json").read_text())["status"] == "finished"
+
+
+def test_one_run_at_a_time_in_a_folder(finished, monkeypatch, capsys):
+    with folders.locked(finished):
+        assert cli.main(["run", "cinn", "--resume", "--out", str(finished)]) == 2
+        assert "is in use by another run" in capsys.readouterr().err
+        monkeypatch.setattr(folders, "RUNS", finished.parent)
+        (finished / "record.json").unlink()
+        finished.rename(finished.parent / "cinn")
+    assert cli.main(["run", "cinn", "--resume", "--out", str(finished.parent / "cinn")]) == 0
+
+
+def test_a_run_at_work_is_not_the_one_to_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "RUNS", tmp_path)
+    made = [tmp_path / "cinn" / f"toy-{i}" for i in range(2)]
+    for folder in made:
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.pt").touch()
+        os.utime(folder, (1, 1))
+    os.utime(made[1], (2, 2))
+    with folders.locked(made[1]):
+        os.utime(made[1], (2, 2))
+        assert folders.unfinished_folder("cinn") == made[0]
+
+
+def test_what_a_killed_run_was_saving_is_cleared_away(finished):
+    left = finished / "digits" / ".checkpoint.pt.123.tmp"
+    left.write_bytes(b"half")
+    with folders.locked(finished):
+        assert not left.exists()
+    assert (finished / "digits" / "checkpoint.pt").exists()
+
+
+def test_other_data_under_the_same_name_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "_execute", lambda *a: None)
+    plant(tmp_path / "data", "mnist")
+    monkeypatch.setenv("MINILIB_DATA", str(tmp_path / "data"))
+    folder = notebooks.run("cinn", {"preset": "small"}, tmp_path / "kept")
+    assert cli.main(["run", "cinn", "--resume", "--out", str(folder)]) == 0
+    source = tmp_path / "data" / "mnist" / "SOURCE.json"
+    source.write_text(json.dumps({**json.loads(source.read_text()), "checksum": "f" * 64}))
+    capsys.readouterr()
+    assert cli.main(["run", "cinn", "--resume", "--out", str(folder)]) == 2
+    assert "started on other files of 'mnist'" in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_or_empty_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "x"):
+        assert cli.main(["run", "cinn", "-p", "preset", "smoke", "--out", str(place)]) == 2
+        error = capsys.readouterr().err
+        assert "name a folder" in error
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        cli.main(["run", "cinn", "--out", ""])
+    assert "name a folder" in capsys.readouterr().err
 
 
 def test_resume_takes_the_newest_unfinished_run(tmp_path, monkeypatch):
