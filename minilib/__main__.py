@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from minilib import chapters, compare, confirm, notebooks, processes, results
+from minilib import chapters, compare, confirm, notebooks, pretrained, processes, results
 from minilib.config import ConfigError
 from minilib.data import DataError, DataMissing
 
@@ -36,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--processes", type=int, default=1, metavar="N", help="share the work, one process a GPU"
     )
+    run.add_argument(
+        "--released", action="append", default=[], metavar="NETWORK=FILE",
+        help="weights that somebody released take the place of a training; FILE#PART for a part",
+    )  # fmt: skip
     both = commands.add_parser("compare", help="two run records side by side")
     both.add_argument(
         "records", nargs=2, type=Path, metavar="RECORD", help="a record, or the folder of a run"
@@ -118,7 +122,12 @@ def do_describe(chapter: str, preset: str, task: str, as_json: bool) -> None:
 
 
 def do_run(
-    chapter: str, pairs: list[list[str]], out: Path | None, resume: bool, count: int
+    chapter: str,
+    pairs: list[list[str]],
+    out: Path | None,
+    resume: bool,
+    count: int,
+    weights: list[str],
 ) -> None:
     """Execute a chapter and say where its notebook and record are."""
     parameters = parsed(pairs)
@@ -126,7 +135,8 @@ def do_run(
         raise ConfigError(f"--processes {count}: at least 1")
     if {"out", "resume"} & parameters.keys():
         raise ConfigError("use --out DIR and --resume, not -p out or -p resume")
-    folder = notebooks.run(chapter, parameters, out, resume, count)
+    files = pretrained.parsed(weights)
+    folder = notebooks.run(chapter, parameters, out, resume, count, files)
     if not processes.world().first:
         return
     print(f"notebook  {folder / 'notebook.ipynb'}\nrecord    {folder / 'record.json'}")
@@ -160,7 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif args.command == "describe":
             do_describe(args.chapter, args.preset, args.task, args.json)
         elif args.command == "run":
-            do_run(args.chapter, args.parameters, args.out, args.resume, args.processes)
+            given = (args.chapter, args.parameters, args.out, args.resume, args.processes)
+            do_run(*given, args.released)
         elif args.command == "compare":
             do_compare(args.records)
         else:

@@ -160,9 +160,22 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
-def note_start(folder: Path, chapter: str, data: Mapping[str, str]) -> None:
-    """Keep in the folder which chapter runs here, and on which data ({name: checksum})."""
-    write_json(folder / ORIGIN, {"chapter": chapter, "data": dict(data)})
+def note_start(folder: Path, chapter: str, data: Mapping[str, str], released: Settings) -> None:
+    """Keep in the folder which chapter runs here, on which data, with which released weights.
+
+    Args:
+        folder: of the run.
+        chapter: its name.
+        data: {name: checksum}.
+        released: {network: (file, part)}.
+    """
+    write_json(folder / ORIGIN, {"chapter": chapter, "data": dict(data), "released": released})
+
+
+def released_there(folder: Path) -> dict[str, tuple[str, str]]:
+    """The released weights that the run in this folder was started with, as ``note_start`` kept."""
+    origin = _read(folder / ORIGIN) if (folder / ORIGIN).exists() else {}
+    return {name: (file, part) for name, (file, part) in origin.get("released", {}).items()}
 
 
 def read_parameters(folder: Path) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def _changed(chapter: str, states: str) -> tuple[str, ...]:
 
 def changes(record: Mapping[str, Any]) -> str:
     """The settings that a run changed from its preset, the first few by name."""
-    named = [f"{name} {number(v)}" for name, v in record["overrides"].items()]
+    named = [f"released weights for {name}" for name in record.get("released", {})]
+    named += [f"{name} {number(v)}" for name, v in record["overrides"].items()]
     return few(named) or "none"
 
 

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from minilib import chapters, processes
+from minilib import chapters, pretrained, processes
 from minilib.config import ConfigError
 from minilib.data import checksum
 from minilib.folders import (
@@ -24,6 +25,7 @@ from minilib.folders import (
     read_parameters,
     refuse_other,
     refuse_used,
+    released_there,
     unfinished_folder,
     write_json,
 )
@@ -44,10 +46,15 @@ class ChapterHandler:
 
     @staticmethod
     def read(path: str) -> str:
-        """The chapter as notebook JSON."""
+        """The chapter as notebook JSON; ``?released=`` announces released weights."""
         import nbformat  # only here: it takes seconds, and most commands read no notebook
 
-        return nbformat.writes(chapters.read(path.removeprefix("chapter://")))
+        name, _, weights = path.removeprefix("chapter://").partition("?released=")
+        notebook = chapters.read(name)
+        if weights:
+            files = pretrained.unpacked(weights)
+            pretrained.insert(notebook.cells, nbformat.v4.new_code_cell, files)
+        return nbformat.writes(notebook)
 
     @staticmethod
     def listdir(path: str) -> list[str]:
@@ -112,6 +119,7 @@ def run(
     out: Path | None = None,
     resume: bool = False,
     count: int = 1,
+    weights: Mapping[str, pretrained.Weights] | None = None,
 ) -> Path:
     """Execute a chapter under papermill; the notebook and its record land in the run folder.
 
@@ -122,6 +130,7 @@ def run(
         resume: go on from the folder's checkpoints, with the parameters it was started with.
         count: processes that share the work, one a GPU.  Each executes the chapter; the notebook
             of the first is the run's, the others' go to ``processes/``.
+        weights: network -> released tensors that take the place of its training.
 
     Returns:
         The run folder.
@@ -147,20 +156,39 @@ def run(
     if resume:
         refuse_other(folder, chapter, parameters, {})
     given = {**(read_parameters(folder) if resume else {}), **parameters}
-    here = data_here(check(module.PRESETS, given)[1].data)
+    plan = check(module.PRESETS, given)[1]
+    files = weights_of(folder, weights or {}) if resume else dict(weights or {})
+    pretrained.check(module, plan, files)
+    if files and count > 1:
+        raise ConfigError("--released trains nothing: leave --processes out")
+    here = data_here(plan.data)
     refuse_other(folder, chapter, parameters, here) if resume else refuse_used(folder)
     with locked(folder):
         if not resume:
             refuse_used(folder)  # once more: another may have started here in between
         write_json(folder / PARAMETERS, given)
-        note_start(folder, chapter, here)
+        note_start(folder, chapter, here, {n: dataclasses.astuple(w) for n, w in files.items()})
         print(f"{chapter} ({given.get('preset', 'toy')}) -> {folder}", flush=True)
         if count > 1:
             _launch(chapter, given, folder, resume, count)
         else:
             given = {**given, "out": str(folder), "resume": resume}
-            _execute(chapter, given, folder / "notebook.ipynb")
+            _execute(chapter, given, folder / "notebook.ipynb", files)
     return folder
+
+
+def weights_of(
+    folder: Path, asked: Mapping[str, pretrained.Weights]
+) -> dict[str, pretrained.Weights]:
+    """The released weights of a run that goes on: those it was started with.
+
+    Raises:
+        ConfigError: others are asked for.
+    """
+    there = {name: pretrained.Weights(*place) for name, place in released_there(folder).items()}
+    if asked and asked != there:
+        raise ConfigError(f"{folder} was started with other released weights: start anew")
+    return there
 
 
 def refuse_odd(parameters: Mapping[str, Any]) -> None:
@@ -235,7 +263,12 @@ class Stopped(RuntimeError):
     """A signal ended a run; the message is one line that says how to go on."""
 
 
-def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
+def _execute(
+    chapter: str,
+    parameters: dict[str, Any],
+    output: Path,
+    weights: Mapping[str, pretrained.Weights] = MappingProxyType({}),
+) -> None:
     """papermill in a thread, so that SIGINT and SIGTERM reach the kernel as an interrupt.
 
     The kernel then finishes its training step and saves; without this it would just be killed.
@@ -250,9 +283,13 @@ def _execute(chapter: str, parameters: dict[str, Any], output: Path) -> None:
     warnings.filterwarnings("ignore", "the file is not specified with any extension")
     failed: list[BaseException] = []
 
+    source = f"chapter://{chapter}"
+    if weights:
+        source += f"?released={pretrained.packed(weights)}"
+
     def execute() -> None:
         papermill.execute_notebook(
-            f"chapter://{chapter}", str(output), parameters=parameters, kernel_name="python3",
+            source, str(output), parameters=parameters, kernel_name="python3",
             cwd=str(CHAPTERS), progress_bar=sys.stderr.isatty(), start_timeout=KERNEL_START,
         )  # fmt: skip
 

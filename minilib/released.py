@@ -94,6 +94,8 @@ def tensors(source: Mapping[str, Any] | str | Path, part: str = "") -> dict[str,
         ReleasedError: nothing that can be read as tensors by name.
     """
     name = "the checkpoint"
+    if not isinstance(source, Mapping | str | Path):
+        raise ReleasedError(f"a state dict or a file is wanted, not {type(source).__name__}")
     if not isinstance(source, Mapping):
         name, source = Path(source).name, _read(Path(source))
     for wrapper in WRAPPERS:
@@ -101,9 +103,14 @@ def tensors(source: Mapping[str, Any] | str | Path, part: str = "") -> dict[str,
             source = source[wrapper]
     if not isinstance(source, Mapping) or not source:
         raise ReleasedError(f"{name} holds no tensors by name")
-    odd = [key for key, value in source.items() if not isinstance(value, Tensor)]
+    odd = [k for k, v in source.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if odd:
         raise ReleasedError(f"{name} is not a state dict: '{odd[0]}' is not a tensor")
+    for key, value in source.items():
+        if value.layout != torch.strided or value.is_meta:
+            raise ReleasedError(f"{name}: '{key}' is no plain tensor")
+        if not torch.isfinite(value).all():
+            raise ReleasedError(f"{name}: '{key}' holds numbers that are not finite")
     plain = {key.removeprefix("module."): value for key, value in source.items()}
     if not part:
         return plain
@@ -149,6 +156,8 @@ def fit(network: nn.Module, theirs: Mapping[str, Tensor], layout: Layout) -> Fit
             result.found[name] = theirs[other].reshape(tensor.shape) if same else theirs[other]
             if not same:
                 result.shapes.append(f"{other} {_shape(theirs[other])}, not {_shape(tensor)}")
+            elif theirs[other].is_floating_point() != tensor.is_floating_point():
+                result.shapes.append(f"{other} holds {theirs[other].dtype}, not {tensor.dtype}")
         elif name.endswith("num_batches_tracked") or is_filter(name, tensor):
             result.found[name] = tensor  # a count that old PyTorch did not keep; a constant
         else:

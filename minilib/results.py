@@ -54,6 +54,7 @@ SCHEMA: dict[str, Any] = {
         "data": {"type": "object", "additionalProperties": {"type": "string"}},
         "device": {"type": "string"},
         "processes": {"type": "integer"},
+        "released": {"type": "object", "additionalProperties": {"type": "string"}},
         "torch": {"type": "string"},
         "python": {"type": "string"},
         "sittings": {
