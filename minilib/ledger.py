@@ -13,6 +13,7 @@ from typing import Any
 from minilib import chapters, results
 from minilib.compare import spread
 from minilib.config import PRESET_NAMES
+from minilib.parameters import BUNDLED
 from minilib.paths import RESULTS, ROOT
 from minilib.tables import Table, duration, number
 
@@ -21,6 +22,7 @@ COSTS = RESULTS / "costs"
 SCHEMAS = RESULTS / "schema"
 SHOWN = 4  # names in a cell before the rest is counted
 FIELDS = ("chapter", "measure", "paper", "place", "protocol", "ours", "gap")
+MAYBE = ("preset", "task", "overrides", "unit")  # which records may stand there; "%"
 NEAREST = tuple(reversed(PRESET_NAMES))  # full is nearest to the paper, smoke farthest
 
 
@@ -31,12 +33,15 @@ class LedgerError(ValueError):
 def paper_numbers(path: Path = PAPERS) -> list[dict[str, str]]:
     """The papers' numbers: chapter, measure, paper, place, protocol, ours (a metric) and gap.
 
+    A row whose gap speaks of one kind of run may name its ``preset``, ``task`` and settings; where the
+    paper prints per cent and we record shares, ``unit`` is "%".
+
     Raises:
         LedgerError: a field is missing or unknown.
     """
     entries = json.loads(path.read_text(encoding="utf-8"))
     for entry in entries:
-        odd = sorted(set(FIELDS) ^ entry.keys())
+        odd = sorted(set(FIELDS) ^ (entry.keys() - set(MAYBE)))
         if odd:
             raise LedgerError(f"{path.name}: '{entry.get('measure', '?')}': {', '.join(odd)}?")
     return list(entries)
@@ -93,12 +98,32 @@ def runs(records: Iterable[Mapping[str, Any]] | None = None) -> Table:
     return Table(header, body, "Every run of which the repository holds a record.")
 
 
-def best_record(chapter: str, metric: str) -> dict[str, Any] | None:
-    """Of a chapter's records that hold a metric, the newest of the preset nearest to the paper."""
-    if not metric:
-        return None
-    found = [r for r in results.committed(chapter) if r["metrics"].get(metric) is not None]
-    return min(reversed(found), key=lambda r: NEAREST.index(r["preset"]), default=None)
+def best_record(chapter: str, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record that is shown beside a number of the paper.
+
+    That of the preset nearest to the paper; of those the one that holds most of the chapter's
+    numbers, so that rivals come from one run where they can; of those the newest.
+
+    Args:
+        chapter: its name.
+        entry: a row of ``paper_numbers``.
+    """
+    metrics = {e["ours"] for e in paper_numbers() if e["chapter"] == chapter} | {entry["ours"]}
+
+    def fits(record: Mapping[str, Any]) -> bool:
+        settings = {**record["config"], **record["overrides"]}
+        return (
+            record["metrics"].get(entry["ours"]) is not None
+            and all(entry.get(k, record[k]) == record[k] for k in ("preset", "task"))
+            and all(settings.get(k) == v for k, v in entry.get("overrides", {}).items())
+        )
+
+    def rank(record: Mapping[str, Any]) -> tuple[int, int]:
+        held = sum(record["metrics"].get(metric) is not None for metric in metrics)
+        return NEAREST.index(record["preset"]), -held
+
+    found = [r for r in results.committed(chapter) if fits(r)] if entry["ours"] else []
+    return min(reversed(found), key=rank, default=None)
 
 
 def paper(chapter: str) -> Table:
@@ -111,19 +136,22 @@ def paper(chapter: str) -> Table:
     for entry in paper_numbers():
         if entry["chapter"] != chapter:
             continue
-        record = best_record(chapter, entry["ours"])
         row = [entry["measure"], entry["paper"], entry["place"], entry["protocol"]]
-        body.append([*row, *_ours(record, entry["ours"]), entry["gap"]])
+        body.append([*row, *_ours(best_record(chapter, entry), entry), entry["gap"]])
     header = ["measure", "paper", "where", "how the paper measured"]
     header += ["this book", "run", "how this book measured", "what lies between"]
     return Table(header, body, f"Paper beside this book: {chapter}.", code=())
 
 
-def _ours(record: Mapping[str, Any] | None, metric: str) -> list[str]:
+def _ours(record: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> list[str]:
     if record is None:
         return ["–", "–", "–"]
+    metric, unit = entry["ours"], entry.get("unit", "")
     value, deviation = record["metrics"][metric], spread(record, metric)
+    if unit == "%":
+        value, deviation = 100 * value, None if deviation is None else 100 * deviation
     text = f"{value:.4g}" + (f" ± {deviation:.2g}" if deviation is not None else "")
+    text += f" {unit}" if unit else ""
     changed = len(record["overrides"])
     run = f"{record['preset']} {record['task']}, {changed or 'no'} settings changed"
     old = " (of older code)" if age(record).startswith("of ") else ""
@@ -137,10 +165,12 @@ def with_numbers() -> list[str]:
 
 
 def without_records() -> list[str]:
-    """The chapters that train something real (``small`` or ``full``) but have no record of it."""
+    """The chapters with a ``small`` or ``full`` task on real data, but no record of one."""
     bare = []
     for name in chapters.names():
-        real = {"small", "full"} & set(getattr(chapters.load(name), "PRESETS", {}))
+        presets = getattr(chapters.load(name), "PRESETS", {})
+        plans = [plan for p in ("small", "full") for plan in presets.get(p, {}).values()]
+        real = {"small", "full"} if any(plan.data not in BUNDLED for plan in plans) else set()
         if real and not any(r["preset"] in real for r in results.committed(name)):
             bare.append(name)
     return bare

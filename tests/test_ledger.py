@@ -59,10 +59,22 @@ def test_the_record_nearest_to_the_paper_is_shown_and_the_newest_of_those(monkey
         ("toy", "1", 1.0), ("small", "2", 2.0), ("small", "3", 3.0), ("study", "4", 4.0),
         ("full", "5", None))]  # fmt: skip
     commit(monkeypatch, *runs)
-    assert ledger.best_record("cinn", "x")["commit"][0] == "3"
-    assert ledger.best_record("cinn", "y") is None
-    assert ledger.best_record("cinn", "") is None
-    assert ledger.best_record("spade", "x") is None
+    assert ledger.best_record("cinn", {"ours": "x"})["commit"][0] == "3"
+    assert ledger.best_record("cinn", {"ours": "y"}) is None
+    assert ledger.best_record("cinn", {"ours": ""}) is None
+    assert ledger.best_record("spade", {"ours": "x"}) is None
+    assert ledger.best_record("cinn", {"ours": "x", "preset": "study"})["commit"][0] == "4"
+
+
+def test_rivals_come_from_one_run_where_they_can(monkeypatch):
+    rows = [{"chapter": "cinn", "ours": name} for name in ("x", "y")]
+    monkeypatch.setattr(ledger, "paper_numbers", lambda: rows)
+    both = record(commit="1" * 40, metrics={"x": 1.0, "y": 2.0})
+    commit(monkeypatch, both, record(commit="2" * 40, metrics={"x": 3.0}))
+    assert [ledger.best_record("cinn", row)["commit"][0] for row in rows] == ["1", "1"]
+    chosen = {"chapter": "cinn", "ours": "x", "overrides": {"batch": 7}}
+    commit(monkeypatch, both, record(commit="3" * 40, metrics={"x": 4.0}, overrides={"batch": 7}))
+    assert ledger.best_record("cinn", chosen)["commit"][0] == "3"
 
 
 def test_paper_and_book_stand_in_one_row(monkeypatch):
@@ -79,6 +91,9 @@ def test_paper_and_book_stand_in_one_row(monkeypatch):
         "why",
     ]  # fmt: skip
     assert second[4:7] == ["–", "–", "–"]
+    monkeypatch.setattr(ledger, "paper_numbers", lambda: [entry | {"unit": "%"}])
+    assert ledger.paper("cinn").body[0][4] == "25 ± 1 %"
+    monkeypatch.setattr(ledger, "paper_numbers", lambda: [entry])
     commit(monkeypatch, made | {"code": {"chapters/cinn.md": "0"}})
     assert ledger.paper("cinn").body[0][5].endswith("(of older code)")
     assert ledger.paper("spade").body == []
@@ -111,7 +126,7 @@ def test_a_paper_number_without_a_place_is_refused(tmp_path):
 def test_chapters_that_lack_a_record_of_real_data_are_named(monkeypatch):
     commit(monkeypatch)
     assert {"cinn", "bicyclegan"} <= set(ledger.without_records())
-    assert not {"mode_collapse", "tinytown"} & set(ledger.without_records())
+    assert not {"mode_collapse", "tinytown", "cgml"} & set(ledger.without_records())
     commit(monkeypatch, record())
     assert "cinn" not in ledger.without_records()
 
