@@ -33,8 +33,8 @@ class LedgerError(ValueError):
 def paper_numbers(path: Path = PAPERS) -> list[dict[str, str]]:
     """The papers' numbers: chapter, measure, paper, place, protocol, ours (a metric) and gap.
 
-    A row whose gap speaks of one kind of run may name its ``preset``, ``task`` and settings; where the
-    paper prints per cent and we record shares, ``unit`` is "%".
+    A row whose gap speaks of one kind of run may name its ``preset``, ``task`` and settings; where
+    the paper prints per cent and we record shares, ``unit`` is "%".
 
     Raises:
         LedgerError: a field is missing or unknown.
