@@ -65,7 +65,7 @@ def install(
     target = root / entry.name
     local = local or (Path(os.environ[FROM]) if os.environ.get(FROM) else None)
     try:
-        if _is_here(entry, target) and not force:
+        if _is_here(target) and not force:
             return target
         place = target.resolve() if target.is_symlink() else target
         _refuse_by_hand(entry, place)
@@ -88,7 +88,7 @@ def install(
     return target
 
 
-def _is_here(entry: DataSet, target: Path) -> bool:
+def _is_here(target: Path) -> bool:
     """Whether the data set's place is taken by a folder.
 
     Raises:
@@ -137,7 +137,11 @@ def _downloads(entry: DataSet, root: Path, work: Path, waiting: Path, show: bool
     if absent or not entry.files:
         steps = " ".join(f"({n}) {step}" for n, step in enumerate(entry.account, 1))
         raise DownloadError(f"its publisher hands it out by hand: {steps}")
-    had = {file.name: _origin_of(waiting / file.name) for file in entry.files}
+    learned = read_pins(root / PINS)
+    had = {
+        file.name: _origin_of(file, waiting / file.name, learned.get(f"{entry.name}/{file.name}"))
+        for file in entry.files
+    }
     still = sum(file.size or 0 for file in entry.files if not had[file.name])
     need_space(waiting.parent, still + (entry.unpacked or 0))
     try:
@@ -164,12 +168,20 @@ def _downloads(entry: DataSet, root: Path, work: Path, waiting: Path, show: bool
     return [(file, waiting / file.name, had[file.name]) for file in entry.files]
 
 
-def _origin_of(path: Path) -> str:
-    """Where a file that waits was downloaded from; "" where it is missing or not as noted."""
+def _origin_of(file: Source, path: Path, learned: str | None) -> str:
+    """Where a file that waits was downloaded from; "" where it is missing or not what it should be.
+
+    Args:
+        file: its entry in the manifest.
+        path: where it waits; beside it lies a note of its origin.
+        learned: its SHA-256, if an earlier download taught us that.
+    """
     try:
         note = json.loads(path.with_name(f"{path.name}.json").read_text())
-        return str(note["from"]) if sha256(path) == note["sha256"] else ""
-    except (OSError, ValueError, KeyError, TypeError):
+        check_hash(path, f"sha256:{learned or note['sha256']}")
+        check_hash(path, file.hash)
+        return str(note["from"])
+    except (OSError, ValueError, KeyError, TypeError, DownloadError):
         return ""
 
 

@@ -16,7 +16,7 @@ from test_download import FILES, GOOD, NOISE, Loopback, data_set, left_behind, r
 
 from minilib import install as installer
 from minilib.catalogue import RECORD, find, kept, read_record, status
-from minilib.download import PINS, DownloadError, read_pins, write_pin
+from minilib.download import PINS, DownloadError, read_pins, sha256, write_pin
 from minilib.install import command, install
 from minilib.installed import adopt, in_words, verify
 from minilib.paths import ROOT
@@ -395,6 +395,23 @@ def test_a_waiting_download_that_was_damaged_is_fetched_again(server, tmp_path):
     server.serve("/2nd", GOOD)
     install(entry, tmp_path)
     assert server.asked.count("/1st") == 2
+
+
+@pytest.mark.parametrize("known", ["manifest", "learned"])
+def test_a_waiting_download_with_another_hash_is_fetched_again(known, server, tmp_path):
+    entry = two_files(server.serve("/h1", GOOD), server.serve("/h2", (404, b"", None)))
+    refused(entry, tmp_path)
+    other = tar({"set/a.txt": b"new"})
+    (tmp_path / "new").write_bytes(other)
+    new = sha256(tmp_path / "new")
+    if known == "learned":
+        write_pin(tmp_path / PINS, "sample/sample.tar.gz", new)
+    else:
+        first = replace(entry.files[0], hash=f"sha256:{new}")
+        entry = replace(entry, files=(first, entry.files[1]))
+    server.serve("/h1", other)
+    server.serve("/h2", GOOD)
+    assert (install(entry, tmp_path) / "a.txt").read_bytes() == b"new"
 
 
 def test_downloads_that_prove_bad_do_not_wait(server, tmp_path):
