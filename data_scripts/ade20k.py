@@ -2,6 +2,7 @@
 
     python data_scripts/ade20k.py              from its publisher
     python data_scripts/ade20k.py --from DIR   from a copy in the folder DIR
+    python data_scripts/ade20k.py --adopt      keep a folder that you put there
     python data_scripts/ade20k.py --check      read all files again and compare
 
 Used by: spade.  Lies in: images/{training,validation}/*.jpg and

@@ -2,6 +2,7 @@
 
     python data_scripts/afhq.py              from its publisher
     python data_scripts/afhq.py --from DIR   from a copy in the folder DIR
+    python data_scripts/afhq.py --adopt      keep a folder that you put there
     python data_scripts/afhq.py --check      read all files again and compare
 
 Used by: cut, swapping_autoencoder.  Lies in: {train,val}/{cat,dog,wild}/*.jpg.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minilib.catalogue import catalogue, status
 from minilib.download import DownloadError
-from minilib.install import holds, install
+from minilib.install import clean_up_when_stopped, folder_of_copies, holds, install
 from minilib.paths import data_root
 
 
@@ -23,18 +23,38 @@ def main() -> int:
     parser.add_argument("--online", action="store_true", help="ask the publishers, keep nothing")
     parser.add_argument("--root", type=Path, metavar="DIR", help="the data folder")
     options = parser.parse_args()
-    if options.online:
-        from minilib.sources import online  # only here: it brings what talks to servers
+    clean_up_when_stopped()
+    try:
+        if options.online:
+            return ask()
+        if options.local and not options.list:
+            folder_of_copies(options.local)
+        return table(options.root or data_root(), None if options.list else options.local)
+    except (DownloadError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing half-made was left behind", file=sys.stderr)
+        return 130
 
-        answers = online(catalogue().values())
-        for key, (_, line) in answers.items():
-            print(f"{key:50}{line}")
-        return int(not all(served for served, _ in answers.values()))
-    root, failed = options.root or data_root(), False
+
+def ask() -> int:
+    """Ask every publisher; status 1 if any file cannot be had."""
+    from minilib.sources import online  # only here: it brings what talks to servers
+
+    answers = online(catalogue().values())
+    for key, (_, line) in answers.items():
+        print(f"{key:50}{line}")
+    return int(not all(served for served, _ in answers.values()))
+
+
+def table(root: Path, local: Path | None) -> int:
+    """One line for each data set, after unpacking those of which ``local`` holds a copy."""
+    failed = False
     for name, entry in catalogue().items():
         try:
-            if options.local and not options.list and holds(entry, options.local):
-                install(entry, root, options.local)
+            if local and holds(entry, local):
+                install(entry, root, local)
         except DownloadError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True

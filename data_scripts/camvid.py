@@ -2,6 +2,7 @@
 
     python data_scripts/camvid.py              from its publisher
     python data_scripts/camvid.py --from DIR   from a copy in the folder DIR
+    python data_scripts/camvid.py --adopt      keep a folder that you put there
     python data_scripts/camvid.py --check      read all files again and compare
 
 Used by: spade, conditional_imle, cyclegan, cut, cycada.  Lies in: {train,val,test}/*.{png,jpg}

@@ -2,6 +2,7 @@
 
     python data_scripts/cityscapes.py              says how to get it
     python data_scripts/cityscapes.py --from DIR   from a copy in the folder DIR
+    python data_scripts/cityscapes.py --adopt      keep a folder that you put there
     python data_scripts/cityscapes.py --check      read all files again and compare
 
 Used by: spade, cyclegan, cut, cycada, bicyclegan.  Lies in:

@@ -2,6 +2,7 @@
 
     python data_scripts/coco_stuff.py              from its publisher
     python data_scripts/coco_stuff.py --from DIR   from a copy in the folder DIR
+    python data_scripts/coco_stuff.py --adopt      keep a folder that you put there
     python data_scripts/coco_stuff.py --check      read all files again and compare
 
 Used by: spade.  Lies in: {train,val}_img/*.jpg, labels/{train,val}2017/*.png and

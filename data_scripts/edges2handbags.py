@@ -2,6 +2,7 @@
 
     python data_scripts/edges2handbags.py              from its publisher
     python data_scripts/edges2handbags.py --from DIR   from a copy in the folder DIR
+    python data_scripts/edges2handbags.py --adopt      keep a folder that you put there
     python data_scripts/edges2handbags.py --check      read all files again and compare
 
 Used by: bicyclegan, cgml.  Lies in: {train,val}/N_AB.jpg.

@@ -2,6 +2,7 @@
 
     python data_scripts/gta5.py              from its publisher
     python data_scripts/gta5.py --from DIR   from a copy in the folder DIR
+    python data_scripts/gta5.py --adopt      keep a folder that you put there
     python data_scripts/gta5.py --check      read all files again and compare
 
 Used by: conditional_imle, cycada.  Lies in: images/*.png and labels/*.png.

@@ -2,6 +2,7 @@
 
     python data_scripts/horse2zebra.py              from its publisher
     python data_scripts/horse2zebra.py --from DIR   from a copy in the folder DIR
+    python data_scripts/horse2zebra.py --adopt      keep a folder that you put there
     python data_scripts/horse2zebra.py --check      read all files again and compare
 
 Used by: cyclegan, cut.  Lies in: {train,test}{A,B}/*.jpg.

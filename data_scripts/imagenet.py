@@ -2,6 +2,7 @@
 
     python data_scripts/imagenet.py              says how to get it
     python data_scripts/imagenet.py --from DIR   from a copy in the folder DIR
+    python data_scripts/imagenet.py --adopt      keep a folder that you put there
     python data_scripts/imagenet.py --check      read all files again and compare
 
 Used by: cinn, cgml.  Lies in: train/CLASS/*.JPEG and val/CLASS/*.JPEG.

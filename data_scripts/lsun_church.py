@@ -2,6 +2,7 @@
 
     python data_scripts/lsun_church.py              from its publisher
     python data_scripts/lsun_church.py --from DIR   from a copy in the folder DIR
+    python data_scripts/lsun_church.py --adopt      keep a folder that you put there
     python data_scripts/lsun_church.py --check      read all files again and compare
 
 Used by: swapping_autoencoder.  Lies in: train_lmdb/*.mdb and val_lmdb/*.mdb.

@@ -2,6 +2,7 @@
 
     python data_scripts/maps.py              from its publisher
     python data_scripts/maps.py --from DIR   from a copy in the folder DIR
+    python data_scripts/maps.py --adopt      keep a folder that you put there
     python data_scripts/maps.py --check      read all files again and compare
 
 Used by: bicyclegan, cyclegan.  Lies in: {train,val}/N.jpg.

@@ -2,6 +2,7 @@
 
     python data_scripts/mnist.py              from its publisher
     python data_scripts/mnist.py --from DIR   from a copy in the folder DIR
+    python data_scripts/mnist.py --adopt      keep a folder that you put there
     python data_scripts/mnist.py --check      read all files again and compare
 
 Used by: cinn, cgml, conditional_imle, cycada.  Lies in:

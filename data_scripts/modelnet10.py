@@ -2,6 +2,7 @@
 
     python data_scripts/modelnet10.py              from its publisher
     python data_scripts/modelnet10.py --from DIR   from a copy in the folder DIR
+    python data_scripts/modelnet10.py --adopt      keep a folder that you put there
     python data_scripts/modelnet10.py --check      read all files again and compare
 
 Used by: cgml_spectral.  Lies in: CLASS/{train,test}/*.off.

@@ -2,6 +2,7 @@
 
     python data_scripts/shapenet.py              says how to get it
     python data_scripts/shapenet.py --from DIR   from a copy in the folder DIR
+    python data_scripts/shapenet.py --adopt      keep a folder that you put there
     python data_scripts/shapenet.py --check      read all files again and compare
 
 Used by: cgml_spectral.  Lies in: CATEGORY/MODEL/model.obj.

@@ -2,6 +2,7 @@
 
     python data_scripts/small_samples.py              from its publisher
     python data_scripts/small_samples.py --from DIR   from a copy in the folder DIR
+    python data_scripts/small_samples.py --adopt      keep a folder that you put there
     python data_scripts/small_samples.py --check      read all files again and compare
 
 Used by: cut, spade, swapping_autoencoder.  Lies in: single_image_monet_etretat/train{A,B}/,

@@ -2,6 +2,7 @@
 
     python data_scripts/summer2winter_yosemite.py              from its publisher
     python data_scripts/summer2winter_yosemite.py --from DIR   from a copy in the folder DIR
+    python data_scripts/summer2winter_yosemite.py --adopt      keep a folder that you put there
     python data_scripts/summer2winter_yosemite.py --check      read all files again and compare
 
 Used by: cyclegan.  Lies in: {train,test}{A,B}/*.jpg.

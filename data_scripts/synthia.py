@@ -2,6 +2,7 @@
 
     python data_scripts/synthia.py              says how to get it
     python data_scripts/synthia.py --from DIR   from a copy in the folder DIR
+    python data_scripts/synthia.py --adopt      keep a folder that you put there
     python data_scripts/synthia.py --check      read all files again and compare
 
 Used by: cycada.  Lies in:

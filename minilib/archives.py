@@ -7,6 +7,7 @@ The caller unpacks into a temporary folder and throws that away when ``ArchiveEr
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import stat
@@ -27,6 +28,9 @@ MAGIC: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+ZIP = b"PK"
+UNFIT = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
+PACKED = 20  # what is packed tighter than that is rare
 BROKEN = (
     EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError,
     NotImplementedError, RuntimeError, OSError,
@@ -116,6 +120,9 @@ def unpack(archive: Path, folder: Path, limits: Limits, inside: str = ".") -> in
     except ArchiveError as error:
         raise ArchiveError(f"{archive.name}: {error}") from None
     except OSError as error:
+        if error.errno in UNFIT:  # the names cannot be those of files, or not of all of them
+            name = Path(str(error.filename)).name[:60]
+            raise ArchiveError(f"{archive.name}: {error.strerror}: {name!r}") from None
         if error.errno is not None:  # the disk's fault, not the archive's
             raise
         raise ArchiveError(f"{archive.name}: damaged or truncated ({error})") from None
@@ -126,6 +133,23 @@ def unpack(archive: Path, folder: Path, limits: Limits, inside: str = ".") -> in
     return written
 
 
+def room(archive: Path, known: int | None = None) -> int:
+    """Bytes of disk that the contents of an archive will take, at least about.
+
+    A zip and a plain tar say how large their files are.  What is compressed as a whole does not:
+    then it is what is ``known``, or less where the archive is too small for that.
+    """
+    size = archive.stat().st_size
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(tuple(MAGIC)):
+        return PACKED * size if known is None else min(known, PACKED * size)
+    try:
+        return sum(member.size for member in _members(archive, Limits(size=size)))
+    except (ArchiveError, *BROKEN):
+        return size  # whoever unpacks it will say what is wrong
+
+
 def safe_parts(name: str) -> tuple[str, ...]:
     """The parts of a member's name, if it can only mean a place inside the folder.
 
@@ -133,10 +157,10 @@ def safe_parts(name: str) -> tuple[str, ...]:
         ArchiveError: absolute, with ``..``, a backslash, a drive letter or a NUL in it.
     """
     if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":":
-        raise ArchiveError(f"refused: member '{name!r}' has an absolute or unsafe path")
+        raise ArchiveError(f"refused: member {name!r} has an absolute or unsafe path")
     parts = PurePosixPath(name).parts
     if ".." in parts:
-        raise ArchiveError(f"refused: member '{name}' points out of the archive with '..'")
+        raise ArchiveError(f"refused: member {name!r} points out of the archive with '..'")
     return parts
 
 
@@ -144,7 +168,7 @@ def _members(archive: Path, limits: Limits) -> Iterator[Member]:
     """All entries of an archive in their order; links and devices raise."""
     with archive.open("rb") as file:
         start = file.read(6)
-    if zipfile.is_zipfile(archive):
+    if start.startswith(ZIP) and zipfile.is_zipfile(archive):  # a tar may end in one
         yield from _zip_members(archive)
     elif tarfile.is_tarfile(archive):
         yield from _tar_members(archive, limits)
@@ -159,10 +183,10 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[Member]:
     with tarfile.open(archive, "r:*", tarinfo=_StrictTarInfo) as tar:
         for entry in tar:
             if entry.islnk() or entry.issym():
-                target = f"'{entry.name}' -> '{entry.linkname}'"
+                target = f"{entry.name!r} -> {entry.linkname!r}"
                 raise ArchiveError(f"refused: member {target} is a link")
             if not entry.isreg() and not entry.isdir():
-                raise ArchiveError(f"refused: member '{entry.name}' is a device or a pipe")
+                raise ArchiveError(f"refused: member {entry.name!r} is a device or a pipe")
             reader = None if entry.isdir() else lambda entry=entry: tar.extractfile(entry)
             yield Member(entry.name, entry.size if reader else 0, reader)
         rest: Any = tar.fileobj
@@ -175,7 +199,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
         for entry in bundle.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ArchiveError(f"refused: member '{entry.filename}' is a link or a device")
+                raise ArchiveError(f"refused: member {entry.filename!r} is a link or a device")
             reader = None if entry.is_dir() else lambda entry=entry: bundle.open(entry)
             # orig_filename: zipfile itself cuts names at a NUL and turns backslashes around
             yield Member(entry.orig_filename, entry.file_size if reader else 0, reader)
@@ -186,7 +210,7 @@ def _write(member: Member, folder: Path, limits: Limits, inside: str) -> int:
     limits.take(max(member.size, 0), files=1)
     parts, wanted = safe_parts(member.name), PurePosixPath(inside).parts
     here = all(fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=False))
-    if not here or len(parts) <= len(wanted):
+    if not here or len(parts) <= len(wanted) or _of_macos(parts):
         return 0
     target = folder.joinpath(*parts[len(wanted) :])
     if member.open is None:
@@ -194,10 +218,15 @@ def _write(member: Member, folder: Path, limits: Limits, inside: str) -> int:
         return 0
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        raise ArchiveError(f"refused: member '{member.name}' is there twice")
+        raise ArchiveError(f"refused: member {member.name!r} is there twice")
     with member.open() as source, target.open("xb") as out:
         _copy(source, out, member, limits)
     return 1
+
+
+def _of_macos(parts: tuple[str, ...]) -> bool:
+    """Whether a name is of what macOS adds to archives: ``._1.jpg`` is no photograph."""
+    return any(p.startswith("._") or p in ("__MACOSX", ".DS_Store") for p in parts)
 
 
 def _copy(source: IO[bytes], out: IO[bytes], member: Member, limits: Limits) -> None:
@@ -209,4 +238,4 @@ def _copy(source: IO[bytes], out: IO[bytes], member: Member, limits: Limits) -> 
             limits.take(min(len(chunk), copied - max(member.size, 0)))
         out.write(chunk)
     if copied < member.size:
-        raise ArchiveError(f"truncated: '{member.name}' has {copied} of {member.size} bytes")
+        raise ArchiveError(f"truncated: {member.name!r} has {copied} of {member.size} bytes")

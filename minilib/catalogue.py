@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from minilib.paths import ROOT
 
 MANIFEST = ROOT / "data_scripts" / "manifest.json"
 RECORD = "SOURCE.json"
+BY_HAND = "put there by hand"  # the origin of a folder that was adopted
+SLACK = 3  # a size that is only known roughly may be so many times larger before we refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,14 @@ class Source:
     size: int | None = None
     inside: str | None = "."
     to: str = "."
+
+    @property
+    def most(self) -> int | None:
+        """Most bytes it may have; None where that is unknown.
+
+        With its hash the size is known exactly; without, it is rounded.
+        """
+        return self.size and (self.size if self.hash else SLACK * self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,21 +133,51 @@ def find(name: str) -> DataSet:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record that ``install`` wrote into a data set's folder; empty where there is none."""
+    """The record that ``install`` wrote into a data set's folder; empty without a sound one."""
     try:
-        return dict(json.loads((folder / RECORD).read_text()))
-    except (OSError, ValueError):
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    kinds = {"checksum": str, "files": int, "bytes": int}
+    sound = isinstance(record, dict) and all(isinstance(record.get(k), kinds[k]) for k in kinds)
+    return record if sound else {}
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a data set's record; a crash leaves the old one or the new one."""
+    temporary = folder / f".{RECORD}.tmp"
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, folder / RECORD)
+
+
+def origin(record: Mapping[str, Any]) -> str:
+    """Where a data set came from, in words: "from https://..." or "put there by hand"."""
+    try:
+        source = str(record["sources"][0]["from"])
+    except (KeyError, IndexError, TypeError):
+        return "from an unknown place"
+    return source if source == BY_HAND else f"from {source}"
+
+
+def kept(folder: Path) -> Path:
+    """Where complete downloads wait for the others while a data set is not in its folder yet."""
+    return folder.with_name(f".{folder.name}.downloads")
 
 
 def status(entry: DataSet, root: Path) -> str:
     """One line for ``--list``: is it here, where from, how large; or what getting it takes."""
     folder, record = root / entry.name, read_record(root / entry.name)
     if record:
-        origin = record["sources"][0]["from"]
-        return f"here: {record['files']} files, {mega(record['bytes'])}, from {origin}"
+        return f"here: {record['files']} files, {mega(record['bytes'])}, {origin(record)}"
+    if folder.is_dir():
+        adopt = f"python data_scripts/{entry.name}.py --adopt"
+        return f"there is a folder without a sound {RECORD}: {BY_HAND}? Then run: {adopt}"
+    if folder.is_symlink():
+        return f"a link that leads to no folder: '{folder.readlink()}'"
     if folder.exists():
-        return f"there is a folder without {RECORD}: put there by hand?"
+        return "there is a file in its place"
     sizes = [file.size for file in entry.files]
     known = mega(sum(size or 0 for size in sizes)) if sizes and all(sizes) else "size unknown"
-    return f"not here: {known}, {'needs an account' if entry.account else 'public'}"
+    line = f"not here: {known}, {'needs an account' if entry.account else 'public'}"
+    waiting = sum((kept(folder) / file.name).is_file() for file in entry.files)
+    return line + (f"; {waiting} of {len(sizes)} files wait in {kept(folder).name}" * (waiting > 0))

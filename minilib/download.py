@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 CHUNK = 1 << 18
 PINS = "SHA256SUMS.local"
+MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8 and UTF-16 text
+MARKUP = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")  # how pages start
 
 
 class DownloadError(RuntimeError):
@@ -114,8 +116,12 @@ def fetch(
         finally:
             meter.close()
         return url
-    hint = f" (hash learned at first download: {PINS})" if learned else ""
-    raise DownloadError(f"cannot download {path.name}{hint}: {'; '.join(failures) or 'no address'}")
+    what = "; ".join(failures) or "no address"
+    hint = ""
+    if learned and "wrong hash" in what:
+        line = f"'{learned[:8]}...  {key}'"
+        hint = f" (hash learned at first download; to forget it, delete the line {line} of {pins})"
+    raise DownloadError(f"cannot download {path.name}: {what}{hint}")
 
 
 def _fetch_one(
@@ -134,9 +140,11 @@ def _fetch_one(
         size = Path(output_file).stat().st_size
         if meter.total and size != meter.total:
             raise ValueError(f"truncated: {size} of {meter.total} bytes")
+        if not size:
+            raise ValueError("sent an empty file")
         with Path(output_file).open("rb") as file:
             if is_web_page(file.read(512)):
-                raise ValueError("sent a web page, not the file")
+                raise ValueError("sent a web page or XML, not the file")
 
     pooch.get_logger().setLevel("WARNING")
     manager = pooch.create(
@@ -150,8 +158,10 @@ def _fetch_one(
 
 
 def is_web_page(start: bytes) -> bool:
-    """Whether a file that starts so is HTML: what servers send in place of what they lack."""
-    return start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    """Whether a file that starts so is HTML or XML: what servers send for what they lack."""
+    for mark in MARKS:
+        start = start.removeprefix(mark)
+    return start.replace(b"\0", b"").lstrip().lower().startswith(MARKUP)
 
 
 def reason(error: Exception) -> str:
@@ -200,17 +210,28 @@ def sha256(path: Path) -> str:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """A file in the format of ``sha256sum``, as {name: hex}; empty where there is none."""
+    """A file in the format of ``sha256sum``, as {name: hex}; empty where there is none.
+
+    Raises:
+        DownloadError: not a text file.
+    """
     if not path.exists():
         return {}
-    lines = (line.split(maxsplit=1) for line in path.read_text().splitlines())
-    return {parts[1].lstrip("*").strip(): parts[0] for parts in lines if len(parts) == 2}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError:
+        raise DownloadError(f"'{path}' is not a text file of hashes") from None
+    lines = (line.split(maxsplit=1) for line in text.splitlines())
+    pairs = (parts for parts in lines if len(parts) == 2)
+    return {name.lstrip("*").strip().removeprefix("./"): hex_.lower() for hex_, name in pairs}
 
 
 def write_pin(path: Path, name: str, digest: str) -> None:
     """Add a learned hash to ``path``, once the file has proved to be good."""
     if name in read_pins(path):
         return
-    with path.open("a") as file:
-        file.write(f"{digest}  {name}\n")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    start = "" if not text or text.endswith("\n") else "\n"  # somebody may have edited it
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{start}{digest}  {name}\n")
     print(f"learned the hash of {name}: sha256:{digest}", file=sys.stderr)

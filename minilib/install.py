@@ -5,27 +5,32 @@ there, and renamed at the end, so an error, Ctrl-C or a full disk leaves nothing
 """
 
 import argparse
-import contextlib
-import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from minilib.archives import ArchiveError, Limits, unpack
-from minilib.catalogue import RECORD, DataSet, Source, find, read_record, status
+from minilib.archives import ArchiveError, Limits, room, unpack
+from minilib.catalogue import (
+    BY_HAND,
+    SLACK,
+    DataSet,
+    Source,
+    find,
+    kept,
+    origin,
+    read_record,
+    status,
+)
 from minilib.download import PINS, DownloadError, fetch, need_space, read_pins, sha256, write_pin
+from minilib.installed import adopt, check, check_hash, new_record, verify
 from minilib.paths import data_root
-
-if sys.platform != "win32":
-    import fcntl
+from minilib.staging import staging
 
 FROM = "MINILIB_DATA_FROM"
-SLACK = 3  # a size that is only known roughly may be so many times larger before we refuse
 UNKNOWN_SIZE = 100_000_000_000  # bytes a data set of unknown size may unpack to
 Gathered = tuple[Source, Path, str]  # what the file is, where it lies now, where it came from
 
@@ -39,93 +44,145 @@ def install(
 ) -> Path:
     """Get a data set into ``root / entry.name``, complete or not at all.
 
+    Where only some of its files could be downloaded, these wait in ``.NAME.downloads`` and are not
+    downloaded again.  A link to a folder stays a link, and the folder it leads to is filled.
+
     Args:
         entry: which one.
         root: the data folder; None takes ``data_root()``.
         local: a folder with a copy of the archives; None takes ``$MINILIB_DATA_FROM``, and without
             that the network.
-        force: get it again and replace what is there.
+        force: get it again and replace what is there, if it is from here too.
         show: draw progress bars.
 
     Returns:
         Its folder.
 
     Raises:
-        DownloadError: one line; the disk is as it was.
+        DownloadError: one line; the disk is as it was, but for complete downloads.
     """
     root = root or data_root()
     target = root / entry.name
-    if target.exists() and not force:
-        return target
     local = local or (Path(os.environ[FROM]) if os.environ.get(FROM) else None)
     try:
-        with staging(root, entry.name) as work:
+        if _is_here(target) and not force:
+            return target
+        place = target.resolve() if target.is_symlink() else target
+        _refuse_by_hand(entry, place)
+        with staging(place.parent, place.name) as work:
             out = work / "out"
             out.mkdir()
-            gathered = _copies(entry, root, local) if local else _downloads(entry, root, work, show)
-            sources = _assemble(entry, gathered, out)
-            check(entry, out)
-            _write_record(entry.name, out, sources)
-            _replace(out, target, work / "old")
+            if local:
+                sources = _assemble(entry, _copies(entry, place.parent, local), out)
+            else:
+                sources = _from_network(entry, root, place, work, show)
+            new_record(entry.name, out, sources)
+            _replace(out, place, work / "old")
             if not local:
                 _learn(entry, root, sources)
     except (ArchiveError, DownloadError) as error:
         raise DownloadError(f"{entry.name}: {error}") from None
     except OSError as error:  # the disk is full, or the folder is not ours to write
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {str(error.filename)!r}" if error.filename else ""
         raise DownloadError(f"{entry.name}: {error.strerror or error}{where}") from None
     return target
 
 
-@contextlib.contextmanager
-def staging(root: Path, name: str) -> Iterator[Path]:
-    """A temporary folder beside the data set, emptied first and removed at the end.
-
-    It is locked, so two processes never prepare the same data set at once.  What a killed process
-    left there is cleared away; a data set it was about to replace is put back.
+def _is_here(target: Path) -> bool:
+    """Whether the data set's place is taken by a folder.
 
     Raises:
-        DownloadError: another process is at work in it.
+        DownloadError: by something else.
     """
-    ours = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    work = root / f".{name}.partial"
-    work.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        if sys.platform != "win32":
-            lock = os.open(work, os.O_RDONLY)
-            stack.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DownloadError("another process is getting it right now") from None
-        if (work / "old").exists() and not (root / name).exists():
-            (work / "old").rename(root / name)
-        for left in work.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            if ours and not any(root.iterdir()):
-                root.rmdir()
+    if target.is_dir():
+        return True
+    if target.is_symlink():
+        leads = f"is a link to '{target.readlink()}', which is no folder"
+        raise DownloadError(f"'{target}' {leads}: make that folder, or remove the link")
+    if target.exists():
+        raise DownloadError(f"'{target}' is a file: move it away")
+    return False
 
 
-def _downloads(entry: DataSet, root: Path, work: Path, show: bool) -> Iterator[Gathered]:
-    """Fetch each public file just before it is needed; it is deleted once it was unpacked."""
-    missing = [file.name for file in entry.files if not file.urls]
-    if missing or not entry.files:
+def _refuse_by_hand(entry: DataSet, place: Path) -> None:
+    """Never replace what somebody put there by hand; an empty folder is nothing."""
+    record = read_record(place)
+    by_hand = origin(record) == BY_HAND if record else place.exists() and any(place.iterdir())
+    if by_hand:
+        keep = f"or keep it: python data_scripts/{entry.name}.py --adopt"
+        raise DownloadError(f"'{place}' was {BY_HAND}: move it away to replace it, {keep}")
+
+
+def _from_network(
+    entry: DataSet, root: Path, place: Path, work: Path, show: bool
+) -> list[dict[str, str]]:
+    """Download everything, then unpack it into ``work / "out"``; says where each came from.
+
+    Downloads are only kept until something turns out to be wrong with their contents.
+    """
+    waiting = kept(place)
+    gathered = _downloads(entry, root, work, waiting, show)
+    try:
+        sources = _assemble(entry, gathered, work / "out")
+    except (ArchiveError, DownloadError, OSError):
+        shutil.rmtree(waiting, ignore_errors=True)
+        raise
+    shutil.rmtree(waiting, ignore_errors=True)
+    return sources
+
+
+def _downloads(entry: DataSet, root: Path, work: Path, waiting: Path, show: bool) -> list[Gathered]:
+    """Fetch each public file that is not ``waiting`` yet; what is complete waits there."""
+    absent = [file.name for file in entry.files if not file.urls]
+    if absent or not entry.files:
         steps = " ".join(f"({n}) {step}" for n, step in enumerate(entry.account, 1))
         raise DownloadError(f"its publisher hands it out by hand: {steps}")
-    largest = max(file.size or 0 for file in entry.files)
-    need_space(root, largest + (entry.unpacked or 0))
-    for file in entry.files:
-        path = work / file.name
-        limit = file.size and (file.size if file.hash else SLACK * file.size)
-        key = f"{entry.name}/{file.name}"
-        url = fetch(file.urls, path, file.hash, limit=limit, pins=root / PINS, key=key, show=show)
-        yield file, path, url
-        path.unlink(missing_ok=True)
+    learned = read_pins(root / PINS)
+    had = {
+        file.name: _origin_of(file, waiting / file.name, learned.get(f"{entry.name}/{file.name}"))
+        for file in entry.files
+    }
+    still = sum(file.size or 0 for file in entry.files if not had[file.name])
+    need_space(waiting.parent, still + (entry.unpacked or 0))
+    try:
+        for file in entry.files:
+            if not had[file.name]:
+                path, key = work / file.name, f"{entry.name}/{file.name}"
+                url = fetch(
+                    file.urls,
+                    path,
+                    file.hash,
+                    limit=file.most,
+                    pins=root / PINS,
+                    key=key,
+                    show=show,
+                )
+                waiting.mkdir(exist_ok=True)
+                note = {"from": url, "sha256": sha256(path)}
+                (waiting / f"{file.name}.json").write_text(json.dumps(note))
+                path.replace(waiting / file.name)
+                had[file.name] = url
+    finally:
+        if not any(had.values()):
+            shutil.rmtree(waiting, ignore_errors=True)
+    return [(file, waiting / file.name, had[file.name]) for file in entry.files]
+
+
+def _origin_of(file: Source, path: Path, learned: str | None) -> str:
+    """Where a file that waits was downloaded from; "" where it is missing or not what it should be.
+
+    Args:
+        file: its entry in the manifest.
+        path: where it waits; beside it lies a note of its origin.
+        learned: its SHA-256, if an earlier download taught us that.
+    """
+    try:
+        note = json.loads(path.with_name(f"{path.name}.json").read_text())
+        check_hash(path, f"sha256:{learned or note['sha256']}")
+        check_hash(path, file.hash)
+        return str(note["from"])
+    except (OSError, ValueError, KeyError, TypeError, DownloadError):
+        return ""
 
 
 def holds(entry: DataSet, folder: Path) -> tuple[Source, ...]:
@@ -137,41 +194,68 @@ def holds(entry: DataSet, folder: Path) -> tuple[Source, ...]:
     return ()
 
 
-def _copies(entry: DataSet, root: Path, folder: Path) -> Iterator[Gathered]:
-    """The same from a folder: the publisher's own files, or else the stand-in archive."""
+def folder_of_copies(folder: Path) -> Path:
+    """The folder that ``--from`` names.
+
+    Raises:
+        DownloadError: there is none.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DownloadError(f"'{folder}' is a file; --from wants the folder that it lies in")
     if not folder.is_dir():
         raise DownloadError(f"no folder '{folder}' to take it from")
-    files = holds(entry, folder)
+    return folder
+
+
+def _copies(entry: DataSet, root: Path, folder: Path) -> Iterator[Gathered]:
+    """The same from a folder: the publisher's own files, or else the stand-in archive."""
+    files = holds(entry, folder_of_copies(folder))
     if not files:
         stand_in = f" (or {entry.local.archive})" if entry.local else ""
         names = ", ".join(file.name for file in entry.files)
         raise DownloadError(f"'{folder}' does not hold {names}{stand_in}")
-    need_space(root, entry.unpacked or 0)
+    need_space(root, sum(_room(folder / file.name, file, entry.unpacked) for file in files))
     sums = read_pins(folder / "SHA256SUMS")
     for file in files:
         path = folder / file.name
         if file.name in sums and sha256(path) != sums[file.name]:
             raise DownloadError(f"{file.name} does not match the SHA256SUMS beside it")
-        _check_hash(path, file.hash)
+        check_hash(path, file.hash)
         yield file, path, "local copy"
 
 
-def _assemble(entry: DataSet, gathered: Iterator[Gathered], out: Path) -> list[dict[str, str]]:
-    """Unpack or copy every file into ``out``; says where each came from."""
+def _room(path: Path, file: Source, known: int | None) -> int:
+    return path.stat().st_size if file.inside is None else room(path, known)
+
+
+def _assemble(entry: DataSet, gathered: Iterable[Gathered], out: Path) -> list[dict[str, str]]:
+    """Unpack or copy every file into ``out`` and check it; says where each came from."""
     limits = Limits(size=SLACK * entry.unpacked if entry.unpacked else UNKNOWN_SIZE)
     sources = []
-    for file, path, origin in gathered:
+    for file, path, source in gathered:
         folder = out / file.to
         folder.mkdir(parents=True, exist_ok=True)
         if file.inside is None:
             shutil.copyfile(path, folder / file.name)
         else:
             unpack(path, folder, limits, file.inside)
-        sources.append({"file": file.name, "from": origin, "sha256": sha256(path)})
+        sources.append({"file": file.name, "from": source, "sha256": sha256(path)})
         if entry.local and entry.local.original and path.name == entry.local.archive:
-            for kept in entry.files:
-                _check_hash(out / kept.to / kept.name, kept.hash)
+            for original in entry.files:
+                check_hash(out / original.to / original.name, original.hash)
+    _lift(entry, out)
+    check(entry, out)
     return sources
+
+
+def _lift(entry: DataSet, out: Path) -> None:
+    """Drop a folder of the data set's own name around everything, as people pack it."""
+    tops = list(out.iterdir())
+    if len(tops) == 1 and tops[0].name == entry.name and tops[0].is_dir():
+        inner = out.with_name("inner")
+        tops[0].rename(inner)
+        out.rmdir()
+        inner.rename(out)
 
 
 def _learn(entry: DataSet, root: Path, sources: list[dict[str, str]]) -> None:
@@ -180,58 +264,6 @@ def _learn(entry: DataSet, root: Path, sources: list[dict[str, str]]) -> None:
     for source in sources:
         if source["file"] in unknown:
             write_pin(root / PINS, f"{entry.name}/{source['file']}", source["sha256"])
-
-
-def _check_hash(path: Path, known: str | None) -> None:
-    """Raise unless the file has this hash ("algorithm:hex", or None for any)."""
-    if known is None:
-        return
-    if not path.is_file():
-        raise DownloadError(f"{path.name} is missing")
-    algorithm, _, digest = known.partition(":")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if found != digest:
-        raise DownloadError(f"{path.name} has the wrong hash: {algorithm} {found}, not {digest}")
-
-
-def check(entry: DataSet, folder: Path) -> None:
-    """Refuse a data set that lacks files.
-
-    Raises:
-        DownloadError: fewer files than the manifest expects.
-    """
-    for pattern, least in entry.expect.items():
-        found = sum(path.is_file() for path in folder.glob(pattern))
-        if found < least:
-            raise DownloadError(f"incomplete: {found} files '{pattern}', at least {least} expected")
-
-
-def tree_checksum(folder: Path) -> tuple[str, int, int]:
-    """What a folder holds: a SHA-256 over all names and contents, number of files, bytes."""
-    total, size, names = (
-        hashlib.sha256(),
-        0,
-        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
-    )
-    names = [name for name in names if name != RECORD]
-    for name in names:
-        total.update(f"{sha256(folder / name)}  {name}\n".encode())
-        size += (folder / name).stat().st_size
-    return total.hexdigest(), len(names), size
-
-
-def _write_record(name: str, folder: Path, sources: list[dict[str, str]]) -> None:
-    checksum, files, size = tree_checksum(folder)
-    record = {
-        "name": name,
-        "checksum": checksum,
-        "files": files,
-        "bytes": size,
-        "sources": sources,
-        "installed": time.strftime("%Y-%m-%d"),
-    }
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _replace(new: Path, target: Path, old: Path) -> None:
@@ -247,27 +279,15 @@ def _replace(new: Path, target: Path, old: Path) -> None:
         raise
 
 
-def verify(entry: DataSet, root: Path) -> str:
-    """Read every file of an installed data set again and compare with its record.
+def clean_up_when_stopped() -> None:
+    """Leave by an exception when asked to stop, so that folders are cleaned up."""
 
-    Returns:
-        One line that says it is unchanged.
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
 
-    Raises:
-        DownloadError: not here, incomplete, or changed since it was installed.
-    """
-    folder = root / entry.name
-    record = read_record(folder)
-    if not record:
-        raise DownloadError(f"{entry.name}: not here; run: python data_scripts/{entry.name}.py")
-    try:
-        check(entry, folder)
-    except DownloadError as error:
-        raise DownloadError(f"{entry.name}: {error}") from None
-    checksum, files, _ = tree_checksum(folder)
-    if checksum != record["checksum"]:
-        raise DownloadError(f"{entry.name}: files have changed since it was installed")
-    return f"{entry.name}: {files} files, unchanged, checksum {checksum}"
+    signal.signal(signal.SIGTERM, leave)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not nohup
+        signal.signal(signal.SIGHUP, leave)
 
 
 def command(name: str, arguments: Sequence[str] | None = None) -> int:
@@ -280,43 +300,56 @@ def command(name: str, arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 after one line on standard error.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is cleaned up
+    clean_up_when_stopped()
+    root = data_root()
     try:
         entry = find(name)
         options = _parser(entry).parse_args(arguments)
-        root = options.root or data_root()
+        root = options.root or root
         if options.list:
             print(f"{name}: {status(entry, root)}")
         elif options.check:
             print(verify(entry, root))
         else:
-            show = sys.stderr.isatty()
-            folder = install(entry, root, options.local, options.force, show)
-            print(f"{folder}: {status(entry, root)}\nlayout: {entry.layout}")
-            print(f"licence: {entry.licence}")
+            _get(entry, root, options.local, options.force, options.adopt)
     except DownloadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: {name}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(f"{name}: stopped; nothing was left behind", file=sys.stderr)
+        left = (
+            "complete files wait for the next try" if kept((root / name).resolve()).exists() else ""
+        )
+        print(f"{name}: stopped; {left or 'nothing was left behind'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _get(entry: DataSet, root: Path, local: Path | None, force: bool, by_hand: bool) -> None:
+    folder = root / entry.name
+    if by_hand:
+        adopt(entry, root)
+    else:
+        if folder.is_dir() and not force:
+            record = read_record(folder)
+            ours = bool(record) and origin(record) != BY_HAND
+            print(f"{folder}: already here{'; --force gets it again' if ours else ''}")
+        install(entry, root, local, force, sys.stderr.isatty())
+    print(f"{folder}: {status(entry, root)}\nlayout: {entry.layout}")
+    print(f"licence: {entry.licence}")
 
 
 def _parser(entry: DataSet) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=f"{entry.title}. {entry.home}")
     say = parser.add_argument
-    say(
-        "--from",
-        dest="local",
-        type=Path,
-        metavar="DIR",
-        help=f"unpack a copy from DIR (or ${FROM})",
-    )
-    say(
-        "--root", type=Path, metavar="DIR", help="the data folder (default: $MINILIB_DATA or data/)"
-    )
+    copy = f"unpack a copy from DIR (or ${FROM})"
+    say("--from", dest="local", type=Path, metavar="DIR", help=copy)
+    place = "the data folder (default: $MINILIB_DATA or data/)"
+    say("--root", type=Path, metavar="DIR", help=place)
     say("--force", action="store_true", help="get it again and replace what is there")
+    say("--adopt", action="store_true", help="check a folder that you put there, and keep it")
     say("--list", action="store_true", help="say whether it is here, and stop")
     say("--check", action="store_true", help="read all files again and compare, and stop")
     return parser

@@ -4,10 +4,12 @@ Both go on where they stopped: each file is written under another name and then 
 there is not made again.  A copy gets its place, and its record, only when it is whole.
 """
 
+import contextlib
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,19 @@ import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from tqdm import tqdm
 
-from minilib.catalogue import RECORD, read_record
+from minilib.catalogue import read_record, write_record
 from minilib.config import nearest
 from minilib.download import DownloadError, need_space
 from minilib.images import SUFFIXES
-from minilib.install import tree_checksum
+from minilib.installed import files_of, tree_checksum
+from minilib.staging import locked
 
 LABELS = ("labels", "gtfine", "gt", "annotations", "_label", "_inst", "annot")  # folders of maps
 FIRST_OBJECT = 1000  # in instance maps, numbers below are labels of what has no instances
 QUALITY = 95  # of JPEG
+LARGEST = 16384  # pixels of a copy's side
+LEFT_OVER = re.compile(r"\..*\.tmp(\.[^.]*)?")  # names of files that a killed process left
+DAMAGED = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
 
 def shrink(name: str, size: tuple[int, int], root: Path, to: Path, show: bool = False) -> Path:
@@ -43,22 +49,66 @@ def shrink(name: str, size: tuple[int, int], root: Path, to: Path, show: bool = 
         The copy's folder.
 
     Raises:
-        DownloadError: not installed, too little disk space, or an image that is damaged.
+        DownloadError: not installed, too little disk space, an image that is damaged, or a copy
+            that is there already and is another one.
     """
-    source, target = root / name, to / name
     record = _installed(name, root)
+    if max(size) > LARGEST:
+        raise DownloadError(f"{name}: a side of {max(size)} pixels, at most {LARGEST} are possible")
     if to.resolve() == root.resolve():
         raise DownloadError(f"{name}: the copy wants another data folder than '{root}'")
-    if target.exists():
-        return target
-    files = sorted(path for path in source.rglob("*") if path.is_file() and path.name != RECORD)
-    need_space(to, min(3 * size[0] * size[1] * len(files), record["bytes"]))
-    work = to / f".{name}.preparing-{size[0]}x{size[1]}"
-    for path in tqdm(files, desc=name, disable=not show):
-        once(work / path.relative_to(source), _resizer(path, size))
-    _write_record(work, record, {"size": list(size), "of": record["checksum"]})
-    work.rename(target)
+    if to.exists() and not to.is_dir():
+        raise DownloadError(f"{name}: '{to}' is a file, and a folder is wanted")
+    prepared = {"size": list(size), "of": record["checksum"]}
+    if os.path.lexists(to / name):
+        return _same_copy(to / name, prepared)
+    files = sorted(files_of(root / name))
+    with _one_line(name):
+        need_space(to, min(3 * size[0] * size[1] * len(files), record["bytes"]))
+        work = to / f".{name}.preparing-{size[0]}x{size[1]}"
+        work.mkdir(parents=True, exist_ok=True)
+        with locked(work):
+            clear(work)
+            for file in tqdm(files, desc=name, disable=not show):
+                once(work / file, _resizer(root / name, Path(file), size))
+            _write_record(work, record, prepared)
+            work.rename(to / name)
+    return to / name
+
+
+def _same_copy(target: Path, wanted: Mapping[str, Any]) -> Path:
+    """The copy that is there, if it is the wanted one.
+
+    Raises:
+        DownloadError: it has another size, or was made of other files.
+    """
+    made = read_record(target).get("prepared")
+    found = made if isinstance(made, dict) else {}
+    another = "remove it, or choose another folder with --to"
+    if found.get("size") != wanted["size"]:
+        size = found.get("size")
+        sizes = isinstance(size, list) and len(size) == 2
+        what = f"a copy of {size[0]}x{size[1]}" if sizes else "no resized copy"  # type: ignore[index]
+        raise DownloadError(f"'{target}' is there already, and is {what}: {another}")
+    if found.get("of") != wanted["of"]:
+        raise DownloadError(f"'{target}' is a copy of other files than are here now: {another}")
     return target
+
+
+@contextlib.contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f": {str(error.filename)!r}" if error.filename else ""
+        raise DownloadError(f"{name}: {error.strerror or error}{where}") from None
+
+
+def clear(folder: Path) -> None:
+    """Delete what processes that were killed in ``once`` left half-written."""
+    for path in folder.rglob(".*"):
+        if LEFT_OVER.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def once(target: Path, write: Callable[[Path], None]) -> bool:
@@ -83,23 +133,33 @@ def once(target: Path, write: Callable[[Path], None]) -> bool:
     return True
 
 
-def _resizer(path: Path, size: tuple[int, int]) -> Callable[[Path], None]:
+def _resizer(folder: Path, file: Path, size: tuple[int, int]) -> Callable[[Path], None]:
     def write(out: Path) -> None:
+        path = folder / file
         if path.suffix.lower() not in SUFFIXES:
             out.write_bytes(path.read_bytes())
             return
         try:
             with Image.open(path) as image:
-                small = resized(image, size, is_map(path, image))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DownloadError(f"{path.name}: damaged or not an image ({error})") from None
-        small.save(out, quality=QUALITY) if out.suffix in (".jpg", ".jpeg") else small.save(out)
+                small = resized(image, size, is_map(file, image))
+        except MemoryError:
+            raise DownloadError(f"{path.name}: too little memory for {size[0]}x{size[1]}") from None
+        except DAMAGED as error:
+            short = str(error).replace(str(path), path.name)
+            raise DownloadError(f"{str(file)!r}: damaged or not an image ({short})") from None
+        jpeg = out.suffix.lower() in (".jpg", ".jpeg")
+        small.save(out, quality=QUALITY) if jpeg else small.save(out)
 
     return write
 
 
 def is_map(path: Path, image: Image.Image) -> bool:
-    """Whether an image is one of labels or instances: by its kind, or by its folders' names."""
+    """Whether an image is one of labels or instances: by its kind, or by its folders' names.
+
+    Args:
+        path: within the data set, so that the folders around that do not matter.
+        image: the opened file.
+    """
     if path.suffix.lower() != ".png":
         return False
     folders = [part.lower() for part in path.parts[:-1]]
@@ -133,7 +193,7 @@ def coco_instances(folder: Path, show: bool = False) -> int:
             objects = by_image(json.loads(path.read_text())["annotations"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DownloadError(f"{path.name}: missing or damaged ({error})") from None
-        maps = sorted((folder / "labels" / f"{split}2017").glob("*.png"))
+        maps = sorted((folder / "labels" / f"{split}2017").glob("[!.]*.png"))
         for labels in tqdm(maps, desc=f"{split} instances", disable=not show):
             mine = objects.get(int(labels.stem), [])
             write = _instance_writer(labels, mine)
@@ -154,7 +214,7 @@ def _instance_writer(labels: Path, objects: list[Mapping[str, Any]]) -> Callable
         try:
             with Image.open(labels) as image:
                 numbers = np.array(image.convert("L")).astype(np.uint16)  # (H, W)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except DAMAGED as error:
             raise DownloadError(f"{labels.name}: damaged ({error})") from None
         for k, one in enumerate(objects):
             numbers[mask_of(one["segmentation"], numbers.shape)] = FIRST_OBJECT + k
@@ -192,7 +252,9 @@ def prepare(name: str, root: Path, show: bool = False) -> str:
     if name not in STEPS:
         raise DownloadError(nearest(name, STEPS, "data set that wants preparing"))
     record = _installed(name, root)
-    made = STEPS[name](root / name, show)
+    with _one_line(name), locked(root / name):
+        clear(root / name)
+        made = STEPS[name](root / name, show)
     if made or not record.get("prepared"):
         _write_record(root / name, record, {"step": STEPS[name].__name__})
     return f"{name}: {made} files made, the rest was there"
@@ -209,6 +271,4 @@ def _write_record(folder: Path, record: Mapping[str, Any], prepared: Mapping[str
     checksum, files, size = tree_checksum(folder)
     new = {**record, "checksum": checksum, "files": files, "bytes": size}
     new["prepared"] = {**prepared, "on": time.strftime("%Y-%m-%d")}
-    temporary = folder / f".{RECORD}.tmp"
-    temporary.write_text(json.dumps(new, indent=1) + "\n")
-    os.replace(temporary, folder / RECORD)
+    write_record(folder, new)

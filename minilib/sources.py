@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 import requests
 
-from minilib.catalogue import DataSet, Source
+from minilib.catalogue import SLACK, DataSet, Source
 from minilib.download import is_web_page, mega, reason
 
 AT_ONCE = 8  # addresses asked side by side
 
 
-def fault(url: str, size: int | None, timeout: float = 30) -> str:
+def fault(url: str, size: int | None, exact: bool = True, timeout: float = 30) -> str:
     """What is wrong with an address, in words; "" where it serves a file of the right size.
 
     Only the start of the answer is read.  HEAD requests are not used, for some servers refuse them.
@@ -24,25 +24,35 @@ def fault(url: str, size: int | None, timeout: float = 30) -> str:
     Args:
         url: the address.
         size: bytes that the manifest expects, or None.
+        exact: the file has just this size; else up to ``SLACK`` times more or less.
         timeout: seconds without an answer.
     """
     headers = {"Accept-Encoding": "identity"}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
             reply.raise_for_status()
-            if is_web_page(next(reply.iter_content(512), b"")):
-                return "a web page, not the file"
-            served = reply.headers.get("Content-Length")
+            start = next(reply.iter_content(512), b"")
+            served = reply.headers.get("Content-Length", "")
     except requests.RequestException as error:
         return reason(error)
-    if size and served and int(served) != size:
-        return f"{int(served):,} bytes instead of {size:,}"
-    return ""
+    if not start:
+        return "an empty file"
+    if is_web_page(start):
+        return "a web page or XML, not the file"
+    return _wrong_size(int(served), size, exact) if size and served.isdigit() else ""
+
+
+def _wrong_size(served: int, size: int, exact: bool) -> str:
+    slack = 1 if exact else SLACK
+    if size <= slack * served and served <= slack * size:
+        return ""
+    return f"{served:,} bytes instead of {'' if exact else 'about '}{size:,}"
 
 
 def faults(source: Source, timeout: float = 30) -> dict[str, str]:
     """What is wrong with each address of a file; the key is the address."""
-    return {url: fault(url, source.size, timeout) for url in source.urls}
+    exact = source.hash is not None  # without a hash, sizes in the manifest are rounded
+    return {url: fault(url, source.size, exact, timeout) for url in source.urls}
 
 
 def online(sets: Iterable[DataSet], timeout: float = 30) -> dict[str, tuple[bool, str]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from minilib.catalogue import RECORD
-from minilib.install import tree_checksum
+from minilib.installed import tree_checksum
 
 COUNT = 3
 SIDE = 48  # pixels of the photographs; they are resized when they are read

@@ -27,7 +27,8 @@ from minilib import archives, chapters, sources
 from minilib import install as installer
 from minilib.catalogue import DataSet, LocalCopy, Source, catalogue, find, read_record
 from minilib.download import PINS, DownloadError, fetch, mega, sha256
-from minilib.install import command, install, tree_checksum, verify
+from minilib.install import command, install
+from minilib.installed import tree_checksum, verify
 from minilib.paths import ROOT
 
 FILES = {"set/a.txt": b"first", "set/deep/b.txt": b"second" * 100}
@@ -360,6 +361,7 @@ SLOW = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup that
 sys.path.insert(0, {tests!r})
 from test_download import data_set
 from minilib import install
@@ -368,7 +370,7 @@ raise SystemExit(install.command("sample", ["--root", {root!r}]))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stopped_in_mid_download_then_run_again(how, server, tmp_path):
     root, release = tmp_path / "data", threading.Event()
 
@@ -573,12 +575,20 @@ def test_scripts_run(name, tmp_path):
 def test_publishers_are_asked_without_downloading(server):
     fine = server.serve("/online/fine", b"x" * 5000)
     page = server.serve("/online/page", b"<!DOCTYPE html><p>moved")
+    empty, xml = (
+        server.serve("/online/0", b""),
+        server.serve("/online/xml", b"\xef\xbb\xbf<?xml ?>"),
+    )
     gone = server.serve("/online/gone", (404, b"", None))
     nowhere = "http://127.0.0.1:1/none"
     sets = [
         data_set(fine, name="good", size=5000),
         data_set(gone, fine, name="mirror", size=5000),
-        data_set(fine, name="grown", size=4000),
+        data_set(fine, name="grown", size=4000, hash="sha256:00"),
+        data_set(fine, name="rounded", size=4000),
+        data_set(fine, name="tiny", size=90_000),
+        data_set(empty, name="empty"),
+        data_set(xml, name="xml"),
         data_set(gone, nowhere, name="dead"),
         data_set(page, name="page"),
         data_set(name="account"),
@@ -587,8 +597,11 @@ def test_publishers_are_asked_without_downloading(server):
     lines = {key.split(":")[0]: value for key, value in found.items()}
     assert {key: served for key, (served, _) in lines.items()} == {
         "good": True, "mirror": True, "grown": False, "dead": False, "page": False,
+        "rounded": True, "tiny": False, "empty": False, "xml": False,
     }  # fmt: skip
     assert "404" in lines["mirror"][1]
     assert "5,000 bytes instead of 4,000" in lines["grown"][1]
     assert "no connection" in lines["dead"][1]
     assert "web page" in lines["page"][1]
+    assert "5,000 bytes instead of about 90,000" in lines["tiny"][1]
+    assert "an empty file" in lines["empty"][1]

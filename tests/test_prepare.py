@@ -12,8 +12,9 @@ from PIL import Image
 from minilib import download, prepare
 from minilib.catalogue import RECORD, catalogue, read_record
 from minilib.download import DownloadError
-from minilib.install import tree_checksum, verify
+from minilib.installed import tree_checksum, verify
 from minilib.paths import ROOT
+from minilib.staging import locked
 
 
 def names(folder):
@@ -32,7 +33,7 @@ def test_a_smaller_copy_has_the_same_layout_and_a_record(tmp_path):
     assert record["prepared"]["size"] == [16, 32]
     assert record["prepared"]["of"] == read_record(tmp_path / "a" / "cityscapes")["checksum"]
     assert (
-        prepare.shrink("cityscapes", (8, 8), tmp_path / "a", tmp_path / "b") == folder
+        prepare.shrink("cityscapes", (16, 32), tmp_path / "a", tmp_path / "b") == folder
     )  # is there
 
 
@@ -99,7 +100,7 @@ def test_a_full_disk_is_seen_first_and_damage_is_one_line(tmp_path, monkeypatch)
             prepare.shrink("facades", (8, 16), tmp_path / "a", tmp_path / "b")
     assert not (tmp_path / "b").exists()
     (tmp_path / "a" / "facades" / "train" / "2.jpg").write_bytes(b"no image")
-    with pytest.raises(DownloadError, match=r"2\.jpg: damaged or not an image"):
+    with pytest.raises(DownloadError, match=r"2\.jpg': damaged or not an image"):
         prepare.shrink("facades", (8, 16), tmp_path / "a", tmp_path / "b")
     assert not (tmp_path / "b" / "facades").exists()
 
@@ -110,6 +111,79 @@ def test_the_copy_wants_another_folder_and_an_installed_set(tmp_path):
         prepare.shrink("facades", (8, 8), tmp_path, tmp_path)
     with pytest.raises(DownloadError, match=r"not here; run: python data_scripts/maps\.py"):
         prepare.shrink("maps", (8, 8), tmp_path, tmp_path / "b")
+
+
+def test_folders_around_the_data_do_not_make_photographs_maps(tmp_path):
+    root = tmp_path / "gt" / "my_labels"
+    plant(root, "cityscapes")
+    folder = prepare.shrink("cityscapes", (7, 9), root, tmp_path / "b")
+    small = next(folder.rglob("*8bit.png"))
+    large = root / "cityscapes" / small.relative_to(folder)
+    found, known = (
+        {tuple(v) for v in np.array(Image.open(p)).reshape(-1, 3)} for p in (small, large)
+    )
+    assert not found <= known
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from minilib import prepare
+real = prepare.resized
+class Kills:
+    def save(self, out, **options):
+        Path(out).write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+made = []
+def stops(image, size, labels):
+    made.append(1)
+    return Kills() if len(made) == 3 else real(image, size, labels)
+prepare.resized = stops
+prepare.shrink("facades", (8, 16), Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_copy_leaves_nothing_in_the_data_set(tmp_path):
+    plant(tmp_path / "a", "facades")
+    arguments = [sys.executable, "-c", KILLED, tmp_path / "a", tmp_path / "b"]
+    assert subprocess.run(arguments, check=False).returncode == -9
+    assert any(".tmp" in path.name for path in (tmp_path / "b").rglob(".*"))
+    (tmp_path / "a/facades/train/._1.jpg").write_bytes(b"macOS")
+    folder = prepare.shrink("facades", (8, 16), tmp_path / "a", tmp_path / "b")
+    assert list(folder.rglob(".*")) == []
+    assert read_record(folder)["files"] == read_record(tmp_path / "a/facades")["files"]
+
+
+def test_two_do_not_make_the_same_copy_at_once(tmp_path):
+    plant(tmp_path / "a", "facades")
+    work = tmp_path / "b" / ".facades.preparing-8x16"
+    work.mkdir(parents=True)
+    with locked(work), pytest.raises(DownloadError, match="another process"):
+        prepare.shrink("facades", (8, 16), tmp_path / "a", tmp_path / "b")
+
+
+def test_another_copy_that_is_there_is_refused(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    plant(a, "facades")
+    folder = prepare.shrink("facades", (16, 16), a, b)
+    with pytest.raises(DownloadError, match=r"is there already, and is a copy of 16x16: remove it"):
+        prepare.shrink("facades", (32, 32), a, b)
+    record = read_record(a / "facades")
+    (a / "facades" / RECORD).write_text(json.dumps({**record, "checksum": "0"}))
+    with pytest.raises(DownloadError, match="a copy of other files"):
+        prepare.shrink("facades", (16, 16), a, b)
+    for text in (json.dumps(record), "3"):
+        (folder / RECORD).write_text(text)
+        with pytest.raises(DownloadError, match="is no resized copy"):
+            prepare.shrink("facades", (16, 16), a, b)
+
+
+def test_copies_of_jpegs_are_of_one_quality_however_they_end(tmp_path):
+    plant(tmp_path / "a", "facades")
+    folder = tmp_path / "a" / "facades" / "train"
+    (folder / "1.JPG").write_bytes((folder / "1.jpg").read_bytes())
+    copy = prepare.shrink("facades", (48, 96), tmp_path / "a", tmp_path / "b") / "train"
+    assert (copy / "1.JPG").read_bytes() == (copy / "1.jpg").read_bytes()
 
 
 def test_masks_from_polygons_and_run_lengths():
@@ -143,7 +217,11 @@ def coco(root):
 
 def test_instance_maps_of_coco(tmp_path):
     folder = coco(tmp_path)
+    (folder / "train_inst").mkdir()
+    (folder / "train_inst" / ".000000000000.4242.tmp.png").write_bytes(b"half")  # of a killed one
+    (folder / "labels" / "train2017" / "._000000000000.png").write_bytes(b"macOS")
     assert prepare.prepare("coco_stuff", tmp_path) == "coco_stuff: 6 files made, the rest was there"
+    assert list((folder / "train_inst").glob(".*")) == []
     for path in (folder / "train_inst").glob("*.png"):
         numbers = np.array(Image.open(path)).astype(int)
         labels = np.array(Image.open(folder / "labels" / "train2017" / path.name))
@@ -198,11 +276,14 @@ def test_missing_annotations_are_one_line(tmp_path):
         (["--list"], 0, "coco_stuff"),
         (["facades", "--size", "8x8"], 1, "wants both --size and --to"),
         (["facades", "--size", "8by8", "--to", "x"], 1, "wanted HEIGHTxWIDTH"),
+        (["facades", "--size", "99999999", "--to", "x"], 1, "at most 16384 are possible"),
+        (["facades", "--size", "8", "--to", str(ROOT / "Makefile")], 1, "Makefile' is a file"),
         (["facade"], 1, "did you mean 'facades'"),
         (["coco_stuff"], 1, "python data_scripts/coco_stuff.py"),
     ],
 )
 def test_command_line(arguments, status, words, tmp_path):
+    plant(tmp_path, "facades")
     done = subprocess.run(
         [sys.executable, ROOT / "data_scripts" / "prepare.py", *arguments, "--root", tmp_path],
         capture_output=True, text=True,
