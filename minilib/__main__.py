@@ -133,6 +133,11 @@ def do_run(
     parameters = parsed(pairs)
     if count < 1:
         raise ConfigError(f"--processes {count}: at least 1")
+    home = os.environ.get("MINILIB_WEIGHTS")
+    if home and not Path(home).is_dir():
+        raise ConfigError(f"no folder of weights '{home}' ($MINILIB_WEIGHTS)")
+    if home:
+        os.environ["TORCH_HOME"] = str(Path(home).resolve())  # the chapter's kernel inherits it
     if {"out", "resume"} & parameters.keys():
         raise ConfigError("use --out DIR and --resume, not -p out or -p resume")
     files = pretrained.parsed(weights)
