@@ -26,7 +26,7 @@ SHOWING = tuple(  # show, file or fetch: the checksum of the data says what came
     f"minilib/{name}.py"
     for name in (
         "tables", "plots", "results", "folders", "ledger", "compare", "paths", "archives",
-        "catalogue", "download", "install",
+        "catalogue", "download", "install", "installed", "staging",
     )
 )  # fmt: skip
 NUMBER = {"type": ["number", "null"]}
