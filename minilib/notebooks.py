@@ -1,5 +1,6 @@
 """Chapters under papermill: strict parameters, run folders, ``chapter://`` paths."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
+
 from minilib import chapters, pretrained, processes
-from minilib.config import ConfigError
+from minilib.config import ConfigError, Plan
 from minilib.data import checksum
 from minilib.folders import (
     PARAMETERS,
@@ -161,6 +164,7 @@ def run(
     pretrained.check(module, plan, files)
     if files and count > 1:
         raise ConfigError("--released trains nothing: leave --processes out")
+    refuse_unbuildable(module, plan)
     here = data_here(plan.data)
     refuse_other(folder, chapter, parameters, here) if resume else refuse_used(folder)
     with locked(folder):
@@ -202,6 +206,16 @@ def refuse_odd(parameters: Mapping[str, Any]) -> None:
         raise ConfigError(f"'seed' must be at most {LARGEST_SEED}, not {seed}")
     if isinstance(device, str) and not device.isascii():
         raise ConfigError(f"unknown device '{device}'; there are: auto, cpu, cuda, cuda:1, mps")
+
+
+def refuse_unbuildable(module: Any, plan: Plan) -> None:
+    """Build the networks without their numbers, so that settings that clash are refused at once.
+
+    Raises:
+        ConfigError: the chapter's word on its settings.
+    """
+    with contextlib.suppress(RuntimeError, NotImplementedError), torch.device("meta"):
+        module.networks(plan.config)
 
 
 def data_here(name: str) -> dict[str, str]:
