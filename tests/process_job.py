@@ -1,6 +1,7 @@
 """What tests/test_processes.py runs in several processes: a small training with random parts.
 
 Usage: process_job.py FOLDER [--stop-at STEP] [--resume] [--batch-norm] [--bad-batch]
+       [--summed plain|rescaled]
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--stop-at", type=int, default=-1)
     for flag in ("--resume", "--batch-norm", "--bad-batch"):
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("--summed", choices=("plain", "rescaled"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     processes.join(torch.device("cpu"))
@@ -42,10 +44,12 @@ def main() -> None:
     torch.manual_seed(world.rank)  # begin apart: process 0 decides
     norm = [nn.BatchNorm1d(16)] if args.batch_norm else []
     network = nn.Sequential(nn.Linear(3, 16), *norm, nn.Tanh(), nn.Linear(16, 3))
-    adam = torch.optim.Adam(network.parameters(), lr=1e-2)
+    descent = torch.optim.Adam(network.parameters(), lr=1e-2)
+    if args.summed:  # Adam would not notice a gradient that is twice as long
+        descent = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     pool = Pool()
     state = training.State(
-        {"network": network}, {"network": adam}, ema={"network": 0.9}, extras={"pool": pool}
+        {"network": network}, {"network": descent}, ema={"network": 0.9}, extras={"pool": pool}
     )
     batch = 7 if args.bad_batch else 8
 
@@ -54,10 +58,12 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGTERM)  # one process hears it; all must stop
         x = data[training.batch_indices(len(data), batch, i, seed=3)]
         noise = 0.1 * pool.seen[: len(x)].mean() if args.batch_norm else 0.0
-        loss = ((network(x) - x.flip(1) + noise) ** 2).mean()
-        adam.zero_grad()
+        squares = (network(x) - x.flip(1) + noise) ** 2
+        parts = world.size if args.summed == "rescaled" else 1  # gradients are averaged, not summed
+        loss = parts * squares.sum() if args.summed else squares.mean()
+        descent.zero_grad()
         loss.backward()
-        adam.step()
+        descent.step()
         pool.seen = x
         return {"loss": loss.detach()}
 

@@ -84,6 +84,17 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert torch.equal(first["loss"], second["loss"])
 
 
+def test_a_loss_summed_over_the_batch_is_equal_once_it_is_rescaled(tmp_path: Path) -> None:
+    results = {}
+    for name, count, how in (("one", 1, "plain"), ("two", 2, "rescaled"), ("off", 2, "plain")):
+        codes, said = job(tmp_path / name, count, "--summed", how)
+        assert codes == [0] * count, said
+        results[name] = found(tmp_path / name)
+    assert differences(results["two"], found(tmp_path / "two", 1)) == 0
+    assert differences(results["one"], results["two"]) <= 1e-5
+    assert differences(results["one"], results["off"]) > 1e-3
+
+
 def test_one_process_is_told_to_stop_all_stop_and_resume_to_the_bit(tmp_path: Path) -> None:
     codes, said = job(tmp_path / "whole", 2, "--batch-norm")
     assert codes == [0, 0], said
