@@ -18,7 +18,7 @@ HARDWARE = [  # chapters that have the settings of minilib.speed; one for every 
 ]
 CHOSEN = HARDWARE if os.environ.get("MINILIB_SPEED_ALL") == "1" else ["cgml_spectral"]
 WIDER = {"swapping_autoencoder": {"batch": 8}}  # each of two parts must be a multiple of four
-UNCOMPILED = ("swapping_autoencoder", "cinn_colorization")  # for reasons that they give
+UNCOMPILED = ("swapping_autoencoder", "cinn_colorization", "cut")  # for reasons that they give
 PAGES = [name for name in chapters.names() if name not in TRAINED]
 
 
