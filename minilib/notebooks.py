@@ -151,11 +151,7 @@ def run(
     module = chapters.load(chapter)
     if not hasattr(module, "PRESETS"):
         raise ConfigError(f"chapter '{chapter}' has no presets: it trains nothing")
-    preset = parameters.get("preset", "" if resume else "toy")
-    if preset:
-        check(module.PRESETS, parameters)  # before a folder is looked for under a misspelt name
-    folder = out or (unfinished_folder(chapter, preset) if resume else new_folder(chapter, preset))
-    folder = folder.resolve()
+    folder = (out or own_folder(module, chapter, parameters, resume)).resolve()
     if resume:
         refuse_other(folder, chapter, parameters, {})
     given = {**(read_parameters(folder) if resume else {}), **parameters}
@@ -179,6 +175,18 @@ def run(
             given = {**given, "out": str(folder), "resume": resume}
             _execute(chapter, given, folder / "notebook.ipynb", files)
     return folder
+
+
+def own_folder(module: Any, chapter: str, parameters: Mapping[str, Any], resume: bool) -> Path:
+    """The folder of a run for which none is named: a new one, or the newest unfinished one.
+
+    Raises:
+        ConfigError: a parameter that does not fit, or nothing to resume.
+    """
+    preset = parameters.get("preset", "" if resume else "toy")
+    if preset:
+        check(module.PRESETS, parameters)  # before a folder is looked for under a misspelt name
+    return unfinished_folder(chapter, preset) if resume else new_folder(chapter, preset)
 
 
 def weights_of(
