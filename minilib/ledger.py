@@ -132,12 +132,16 @@ def paper(chapter: str) -> Table:
     Args:
         chapter: its name; a dash stands where no record holds the measure.
     """
-    body = []
+    body: list[list[Any]] = []
+    shown: list[str] = []
     for entry in paper_numbers():
         if entry["chapter"] != chapter:
             continue
         row = [entry["measure"], entry["paper"], entry["place"], entry["protocol"]]
-        body.append([*row, *_ours(best_record(chapter, entry), entry), entry["gap"]])
+        ours = _ours(best_record(chapter, entry), entry)
+        same = bool(body) and ours[1:] == shown[1:] and ours[2] != "–"
+        shown = ours
+        body.append([*row, *ours[:2], "as above" if same else ours[2], entry["gap"]])
     header = ["measure", "paper", "where", "how the paper measured"]
     header += ["this book", "run", "how this book measured", "what lies between"]
     return Table(header, body, f"Paper beside this book: {chapter}.", code=())
