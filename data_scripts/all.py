@@ -11,8 +11,9 @@ from pathlib import Path
 
 from minilib.catalogue import catalogue, status
 from minilib.download import DownloadError
-from minilib.install import clean_up_when_stopped, folder_of_copies, holds, install
+from minilib.install import folder_of_copies, holds, install
 from minilib.paths import data_root
+from minilib.signals import clean_up_when_stopped
 
 
 def main() -> int:

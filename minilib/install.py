@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from minilib.catalogue import (
 from minilib.download import PINS, DownloadError, fetch, need_space, read_pins, sha256, write_pin
 from minilib.installed import adopt, check, check_hash, new_record, verify
 from minilib.paths import data_root
+from minilib.signals import clean_up_when_stopped
 from minilib.staging import staging
 
 FROM = "MINILIB_DATA_FROM"
@@ -277,17 +277,6 @@ def _replace(new: Path, target: Path, old: Path) -> None:
     except BaseException:
         old.rename(target)
         raise
-
-
-def clean_up_when_stopped() -> None:
-    """Leave by an exception when asked to stop, so that folders are cleaned up."""
-
-    def leave(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not nohup
-        signal.signal(signal.SIGHUP, leave)
 
 
 def command(name: str, arguments: Sequence[str] | None = None) -> int:

@@ -4,13 +4,11 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -36,6 +34,7 @@ from minilib.parameters import BUNDLED, check, refuse_unknown
 from minilib.paths import BUILD, CHAPTERS, data_root
 from minilib.processes import World
 from minilib.results import LIBRARY, RecordError, read
+from minilib.signals import interrupted_children, passed_on
 from minilib.tables import duration
 
 KERNEL_START = 300  # seconds; a busy machine takes more than the usual 60
@@ -333,44 +332,6 @@ def _execute(
         raise Stopped(f"the kernel died, perhaps for want of memory; {again}")
     if failed:
         raise failed[0]
-
-
-@contextmanager
-def passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to a child process as SIGTERM."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old = {n: signal.signal(n, lambda *_: child.send_signal(signal.SIGTERM)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def interrupted_children() -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to child processes as SIGINT; yields the signals that came."""
-    came: list[int] = []
-
-    def forward(number: int, _: object) -> None:
-        import psutil  # ipykernel brings it
-
-        came.append(number)
-        for child in psutil.Process().children(recursive=True):
-            child.send_signal(signal.SIGINT)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    old = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def description_text(item: chapters.Description) -> str:

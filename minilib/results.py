@@ -22,13 +22,9 @@ from minilib.paths import RESULTS, ROOT
 
 LIBRARY = Path(__file__).resolve().parent.parent  # the folder of the minilib that runs
 NUMERIC = ("numpy", "torch", "torchvision")  # the packages that decide on a run's numbers
-SHOWING = tuple(  # show, file or fetch: the checksum of the data says what came of the latter
-    f"minilib/{name}.py"
-    for name in (
-        "tables", "plots", "results", "folders", "ledger", "compare", "paths", "archives",
-        "catalogue", "download", "install", "installed", "staging",
-    )
-)  # fmt: skip
+# these show, file or fetch; the checksum of the data says what came of the latter
+_SHOWING = "tables plots results folders ledger compare paths archives catalogue download"
+SHOWING = tuple(f"minilib/{n}.py" for n in f"{_SHOWING} install installed staging signals".split())
 NUMBER = {"type": ["number", "null"]}
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

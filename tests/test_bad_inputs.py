@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_download import FILES, GOOD, NOISE, Loopback, data_set, left_behind, refused, tar, zipped
+import test_download
+from test_download import FILES, GOOD, NOISE, data_set, left_behind, refused, tar, zipped
 
 from minilib import install as installer
 from minilib.catalogue import RECORD, find, kept, read_record, status
@@ -21,19 +22,7 @@ from minilib.install import command, install
 from minilib.installed import adopt, in_words, verify
 from minilib.paths import ROOT
 
-
-@pytest.fixture(scope="module")
-def server():
-    loopback = Loopback()
-    yield loopback
-    loopback.server.shutdown()
-    loopback.server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.delenv(installer.FROM, raising=False)
+server, quick = test_download.server, test_download.quick  # the same fixtures
 
 
 def by_hand(root: Path, name="sample", files=FILES) -> Path:
